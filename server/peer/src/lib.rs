@@ -1,1 +1,5 @@
-//! peer.
+//! Messages between servers, between a server and the witness, and between a node process and its disk processes.
+//!
+//! Pure: types and codecs with limits and versions; bytes in, messages out.
+
+pub mod control;

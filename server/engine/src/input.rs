@@ -1,0 +1,66 @@
+//! Everything that can happen to the engine.
+
+use crate::action::{ActionId, StoreToken};
+use peer::cluster::ClusterMessage;
+use peer::control::FromDisk;
+use peer::heartbeat::Heartbeat;
+use serde::{Deserialize, Serialize};
+use wire::view::Readings;
+use wire::{ClusterConfig, Command, LinkId, NodeId, SetId};
+
+/// Somebody at the other end of a cluster channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Party {
+    /// The other server's node process.
+    Twin,
+    /// The witness.
+    Witness,
+}
+
+/// An input. The shell adds the time of arrival and the wall clock in [`Stamp`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum Input {
+    /// An authenticated heartbeat of the twin came over a link.
+    HeartbeatReceived { link: LinkId, beat: Heartbeat },
+    /// Carrier of this server's end of a link, when it changes.
+    CarrierChanged { link: LinkId, present: bool },
+    /// A cluster channel opened or closed.
+    ChannelChanged { party: Party, open: bool },
+    /// A message came over a cluster channel.
+    MessageReceived { from: Party, message: ClusterMessage },
+    /// A record is durable.
+    Stored { token: StoreToken },
+    /// The store refused: the engine must not go on as if stored.
+    StoreFailed { token: StoreToken },
+    /// The result of a `Perform`.
+    Performed { id: ActionId, outcome: Outcome },
+    /// A mirror set's process connected to, or went away from, this node.
+    DiskPresent { set: SetId, present: bool },
+    /// A mirror set's process spoke.
+    DiskSaid { set: SetId, said: FromDisk },
+    /// An operator's command, from a page or command line at this server.
+    CommandGiven { command: Command },
+    /// A new configuration was stored (by this server's API or from the twin).
+    ConfigChanged { config: ClusterConfig },
+    /// This server's readings, once a second.
+    ReadingsTaken { readings: Readings },
+    /// The deadline named by `next_deadline` has come.
+    DeadlineReached,
+}
+
+/// The result of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Failed; nothing of it remains.
+    Failed { reason: String },
+    /// Not known whether it happened: only observation or fencing tells (DESIGN 6).
+    Unknown { reason: String },
+    /// Of `ProbeAddress`: somebody answers.
+    AddressInUse { by: String },
+    /// Of `Observe`.
+    Observed { mounted: bool, addressed: bool, processes: bool },
+}

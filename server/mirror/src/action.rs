@@ -1,0 +1,86 @@
+//! Everything one side of a mirror set wants done. The shell performs actions in order; those with an `OpId` are answered
+//! by exactly one `Input::LocalDone`.
+
+use crate::input::{PayloadId, Range, RequestId};
+use peer::block::Frame;
+use peer::control::FromDisk;
+use serde::{Deserialize, Serialize};
+
+/// Numbers a local operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OpId(pub u64);
+
+/// Where the bytes of an operation are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum Data {
+    /// The front end's request: its payload (write) or its buffer (read).
+    Request(RequestId),
+    /// A received frame's payload.
+    Payload(PayloadId),
+    /// A buffer the shell allocates at `ReadLocal { into: Buffer(op) }` and keeps until `Release`.
+    Buffer(OpId),
+}
+
+/// An action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum Action {
+    /// Write data to the local disk.
+    WriteLocal { op: OpId, range: Range, data: Data },
+    /// Read the local disk into a request's buffer or a fresh buffer.
+    ReadLocal { op: OpId, range: Range, into: Data },
+    /// Read the local disk and hash each 4096-byte block; nothing is kept.
+    HashLocal { op: OpId, range: Range },
+    /// Make all completed local writes durable.
+    FlushLocal { op: OpId },
+    /// Write these bytes of the control area, in order, then make them durable (one flush); never overtaken by a later
+    /// `StoreControl`.
+    StoreControl { op: OpId, writes: Vec<ControlWrite> },
+    /// Send a frame, with data if any; frames are sent in order. The shell keeps the data until it is on the wire and
+    /// released.
+    Send { frame: Frame, data: Option<Data> },
+    /// The data may be dropped once its last send is on the wire.
+    Release { data: Data },
+    /// Answer a request of the front end: 0 or an errno. Ends the life of its payload.
+    Reply { request: RequestId, errno: i32 },
+    /// Close the block link (and connect again by the shell's own schedule).
+    CloseLink { reason: LinkFault },
+    /// Offer the block device: front end up. Answered by `LocalDone` when it can be used.
+    OpenFrontEnd { op: OpId },
+    /// Withdraw the block device: refused (fault) while in use. `abort`: end it with errors for all requests.
+    CloseFrontEnd { op: OpId, abort: bool },
+    /// The lease has ended (I/O is held) or runs again: the shell drops or refreshes the guarded addresses.
+    LeaseEnded,
+    /// The set has fenced itself: the shell kills the guarded processes, aborts the front end, unmounts lazily.
+    Fenced,
+    /// Tell the node process.
+    Tell(FromDisk),
+    /// End the process.
+    Exit,
+}
+
+/// Bytes for the control area.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlWrite {
+    /// From the start of the control area; a multiple of 4096.
+    pub offset: u64,
+    /// A multiple of 4096 bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a link is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkFault {
+    /// A frame of a lower epoch or session.
+    Stale,
+    /// A frame that does not fit the protocol's state.
+    Protocol,
+    /// Another set, cluster or version.
+    Stranger,
+    /// The twin did not answer in time.
+    Silent,
+    /// This side begins a new session.
+    Restart,
+}

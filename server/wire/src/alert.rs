@@ -1,0 +1,204 @@
+//! Events: what happened, as typed data with a stable number; the sentences live in the texts (G4, G13).
+
+use crate::command::RefusalKind;
+use crate::ids::{GroupId, LinkId, NodeId, SetId, WallClock};
+use serde::{Deserialize, Serialize};
+
+/// How much an event matters to the person who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Severity {
+    /// Good news or plain record.
+    Info,
+    /// Works, but unprotected or waiting for a person.
+    Warning,
+    /// Something broke.
+    Alarm,
+}
+
+/// One recorded event (E5). `origin` and `number` identify it on both servers after they meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The server that recorded it.
+    pub origin: NodeId,
+    /// Grows by one on its origin.
+    pub number: u64,
+    /// When, for people.
+    pub at: WallClock,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// Why a server counts as down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DownCause {
+    /// No heartbeat on any link for the detection time, and its block link is away too.
+    Silent,
+    /// It came back with a new host incarnation: it was down, however quickly it returned (DESIGN 6).
+    Restarted,
+    /// Its node process stayed away longer than its grace.
+    NodeGone,
+    /// It lost its right to run and fenced itself.
+    Fenced,
+}
+
+/// Why a rebuild copies what it copies (C6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RebuildKind {
+    /// Only recorded differences.
+    Fast,
+    /// Everything: the first build.
+    FullFirst,
+    /// Everything: the histories do not tell what differs.
+    FullUnknown,
+    /// Everything: a disk was exchanged or set back to an older state.
+    FullExchanged,
+}
+
+/// Everything that is recorded. Each has a stable number (`code`), never reused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum EventKind {
+    /// A server started and joined.
+    ServerUp { server: NodeId },
+    /// A server counts as down.
+    ServerDown { server: NodeId, cause: DownCause },
+    /// A server that was down runs again and waits for recovery (A4).
+    ServerRestarted { server: NodeId, automatic: bool },
+    /// Recovery began.
+    RecoverBegan { server: NodeId },
+    /// Recovery is complete: the server is normal.
+    ServerRecovered { server: NodeId },
+    /// An operator stopped a server.
+    ServerStopped { server: NodeId },
+    /// A node process restarted and adopted what runs.
+    NodeReturned { server: NodeId, away_ms: u64 },
+    /// A heartbeat path is lost.
+    LinkLost { link: LinkId, cable: Option<NodeId> },
+    /// A heartbeat path answers again.
+    LinkUp { link: LinkId },
+    /// The witness does not answer.
+    WitnessLost,
+    /// The witness answers.
+    WitnessUp,
+    /// A group started.
+    GroupStarted { group: GroupId, server: NodeId, took_ms: u64 },
+    /// A group stopped.
+    GroupStopped { group: GroupId, server: NodeId },
+    /// A group was moved by an operator.
+    GroupMoved { group: GroupId, from: NodeId, to: NodeId, took_ms: u64 },
+    /// A group was taken over after a failure.
+    GroupFailedOver { group: GroupId, from: NodeId, to: NodeId, took_ms: u64 },
+    /// A step of a group failed.
+    GroupFailed { group: GroupId, server: NodeId, step: StepKind, reason: String },
+    /// A stop failed; a person must decide.
+    GroupHeld { group: GroupId, server: NodeId, step: StepKind, reason: String },
+    /// A server lost its right to a group and fenced itself.
+    GroupFenced { group: GroupId, server: NodeId },
+    /// A mirror set goes on alone; changes are recorded.
+    MirrorAlone { set: SetId, server: NodeId },
+    /// A rebuild began.
+    RebuildBegan { set: SetId, to: NodeId, kind: RebuildKind, blocks: u64 },
+    /// A rebuild is complete: both copies are equal.
+    RebuildDone { set: SetId, to: NodeId, moved_bytes: u64, compared_bytes: u64, took_ms: u64 },
+    /// A rebuild was broken off; it goes on when the twin is back.
+    RebuildBroken { set: SetId, to: NodeId },
+    /// Both sides changed: nothing is overwritten until a person chooses (E7).
+    MirrorSplit { set: SetId },
+    /// A mirror set's disk or process failed.
+    MirrorFailed { set: SetId, server: NodeId, reason: String },
+    /// The floating IP is in use by a stranger (D1).
+    AddressInUse { group: GroupId, address: std::net::IpAddr, by: String },
+    /// A configuration version was applied.
+    ConfigApplied { version: u64 },
+    /// A command of an operator was refused.
+    CommandRefused { kind: RefusalKind },
+    /// The engine found one of its own invariants broken.
+    InvariantBroken { name: String },
+}
+
+/// A step of a group's plan, in the order of starting (invariant 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StepKind {
+    /// The register gives this server the right.
+    Right,
+    /// The mirror set becomes active.
+    Disk,
+    /// The file system is mounted.
+    Mount,
+    /// The floating IP is probed, added and announced.
+    Address,
+    /// The start or stop script runs.
+    Script,
+}
+
+impl EventKind {
+    /// The stable number of the message, shown as `M-1101` (G13).
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            EventKind::ServerUp { .. } => 1100,
+            EventKind::ServerDown { .. } => 1101,
+            EventKind::ServerRestarted { .. } => 1105,
+            EventKind::RecoverBegan { .. } => 1106,
+            EventKind::ServerRecovered { .. } => 1107,
+            EventKind::ServerStopped { .. } => 1108,
+            EventKind::NodeReturned { .. } => 1109,
+            EventKind::LinkLost { .. } => 1202,
+            EventKind::LinkUp { .. } => 1203,
+            EventKind::WitnessLost => 1204,
+            EventKind::WitnessUp => 1205,
+            EventKind::GroupStarted { .. } => 2001,
+            EventKind::GroupStopped { .. } => 2002,
+            EventKind::GroupFailedOver { .. } => 2003,
+            EventKind::GroupFailed { .. } => 2004,
+            EventKind::GroupHeld { .. } => 2005,
+            EventKind::GroupFenced { .. } => 2006,
+            EventKind::GroupMoved { .. } => 2011,
+            EventKind::RebuildBegan { .. } => 3102,
+            EventKind::RebuildDone { .. } => 3103,
+            EventKind::MirrorAlone { .. } => 3104,
+            EventKind::RebuildBroken { .. } => 3105,
+            EventKind::MirrorSplit { .. } => 3106,
+            EventKind::MirrorFailed { .. } => 3108,
+            EventKind::AddressInUse { .. } => 4101,
+            EventKind::ConfigApplied { .. } => 5004,
+            EventKind::CommandRefused { .. } => 5010,
+            EventKind::InvariantBroken { .. } => 9001,
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            EventKind::ServerDown { .. }
+            | EventKind::LinkLost { .. }
+            | EventKind::GroupFailed { .. }
+            | EventKind::GroupHeld { .. }
+            | EventKind::GroupFenced { .. }
+            | EventKind::MirrorSplit { .. }
+            | EventKind::MirrorFailed { .. }
+            | EventKind::AddressInUse { .. }
+            | EventKind::InvariantBroken { .. } => Severity::Alarm,
+            EventKind::ServerRestarted { .. }
+            | EventKind::WitnessLost
+            | EventKind::MirrorAlone { .. }
+            | EventKind::RebuildBroken { .. }
+            | EventKind::CommandRefused { .. } => Severity::Warning,
+            EventKind::ServerUp { .. }
+            | EventKind::RecoverBegan { .. }
+            | EventKind::ServerRecovered { .. }
+            | EventKind::ServerStopped { .. }
+            | EventKind::NodeReturned { .. }
+            | EventKind::LinkUp { .. }
+            | EventKind::WitnessUp
+            | EventKind::GroupStarted { .. }
+            | EventKind::GroupStopped { .. }
+            | EventKind::GroupMoved { .. }
+            | EventKind::GroupFailedOver { .. }
+            | EventKind::RebuildBegan { .. }
+            | EventKind::RebuildDone { .. }
+            | EventKind::ConfigApplied { .. } => Severity::Info,
+        }
+    }
+}

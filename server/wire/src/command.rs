@@ -1,0 +1,136 @@
+//! Every act of an operator, and every reason for which one can be refused.
+
+use crate::ids::{CommandId, GroupId, NodeId, Revision};
+use serde::{Deserialize, Serialize};
+
+/// An operator's command. It carries the revision of the view it was given for; the engine refuses it if what it
+/// concerns has changed since (DESIGN 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Chosen by the client, echoed in the one reply.
+    pub id: CommandId,
+    /// The revision the operator was looking at.
+    pub revision: Revision,
+    /// What to do.
+    pub what: Operation,
+}
+
+/// What an operator can order (A5, B4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum Operation {
+    /// Start a stopped group on a server.
+    StartGroup { group: GroupId, on: NodeId },
+    /// Stop a running group.
+    StopGroup { group: GroupId },
+    /// Move a running group to a server.
+    MoveGroup { group: GroupId, to: NodeId },
+    /// Stop a server's part in the cluster: its groups move or stop, its copies leave in order.
+    StopServer { server: NodeId },
+    /// Start a server that was stopped by an operator.
+    StartServer { server: NodeId },
+    /// Bring a restarted-after-down server back (A4).
+    RecoverServer { server: NodeId },
+}
+
+/// The one answer to a command. Accepted means: begun; the view shows its effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Of the command.
+    pub id: CommandId,
+    /// Begun, or why not.
+    pub result: Result<(), Refusal>,
+}
+
+/// Why a command is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The reason.
+    pub kind: RefusalKind,
+}
+
+/// Reasons of refusal; each has a stable number, and a sentence with what to do first in the texts (G12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RefusalKind {
+    /// What the command concerns has changed since the revision it was given for.
+    Changed,
+    /// No such group.
+    UnknownGroup,
+    /// No such server.
+    UnknownServer,
+    /// The group runs already.
+    AlreadyRunning,
+    /// The group does not run.
+    NotRunning,
+    /// The group runs on that server already.
+    AlreadyThere,
+    /// The group is on its way: starting, stopping or moving.
+    Busy,
+    /// The group's policy does not name that server.
+    NotInPolicy,
+    /// That server is down.
+    ServerDown,
+    /// That server was down and is not recovered.
+    ServerNotRecovered,
+    /// That server is stopped.
+    ServerStopped,
+    /// That server works normally: nothing to recover or start.
+    ServerNormal,
+    /// That server is being recovered already.
+    RecoveryRuns,
+    /// The copy on that server is out of date.
+    CopyOutOfDate,
+    /// The copy on that server is being rebuilt.
+    CopyRebuilding,
+    /// Both sides changed; a person must choose first.
+    CopySplit,
+    /// No majority of the register's acceptors answers (servers and witness).
+    NoQuorum,
+    /// No right to run: the lease is lost.
+    NoRight,
+    /// The group is held; resolve that first.
+    Held,
+    /// The other server, which must take part, cannot be reached.
+    TwinAway,
+    /// The server that should obey cannot be reached from here.
+    Unreachable,
+    /// There is no cluster yet.
+    NoCluster,
+    /// The engine has stopped itself after a broken invariant.
+    EngineHalted,
+    /// Too many commands wait for an answer.
+    TooMany,
+}
+
+impl RefusalKind {
+    /// The stable number, shown as `M-2040` (G13).
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            RefusalKind::Changed => 2030,
+            RefusalKind::UnknownGroup => 2031,
+            RefusalKind::UnknownServer => 2032,
+            RefusalKind::AlreadyRunning => 2033,
+            RefusalKind::NotRunning => 2034,
+            RefusalKind::AlreadyThere => 2035,
+            RefusalKind::Busy => 2036,
+            RefusalKind::NotInPolicy => 2037,
+            RefusalKind::ServerDown => 2038,
+            RefusalKind::ServerNotRecovered => 2039,
+            RefusalKind::CopyRebuilding => 2040,
+            RefusalKind::CopyOutOfDate => 2041,
+            RefusalKind::CopySplit => 2042,
+            RefusalKind::ServerStopped => 2043,
+            RefusalKind::ServerNormal => 2044,
+            RefusalKind::RecoveryRuns => 2045,
+            RefusalKind::NoQuorum => 2046,
+            RefusalKind::NoRight => 2047,
+            RefusalKind::Held => 2048,
+            RefusalKind::TwinAway => 2049,
+            RefusalKind::Unreachable => 2050,
+            RefusalKind::NoCluster => 2051,
+            RefusalKind::EngineHalted => 2052,
+            RefusalKind::TooMany => 2053,
+        }
+    }
+}
