@@ -1,1 +1,12 @@
-//! e2e.
+//! Runs the built program on real hosts: the test layers, the evidence programs and what both share.
+
+pub mod browser;
+pub mod command;
+pub mod lab;
+pub mod layers;
+pub mod leftovers;
+pub mod packages;
+pub mod paths;
+pub mod report;
+pub mod shows;
+pub mod writer;

@@ -1,0 +1,79 @@
+//! What the tests need beside Rust, and how it gets onto the machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command;
+
+/// One thing the tests call, and the Debian package that brings it.
+struct Need {
+    /// A file that is there when the package is.
+    file: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const NEEDS: &[Need] = &[
+    Need { file: "/usr/bin/cc", package: "gcc", why: "builds SQLite" },
+    Need { file: "/usr/sbin/mkfs.ext4", package: "e2fsprogs", why: "the file system on the mirror" },
+    Need { file: "/usr/bin/chromium", package: "chromium", why: "browser tests" },
+    Need { file: "/usr/bin/chromedriver", package: "chromium-driver", why: "browser tests" },
+    Need {
+        file: "/usr/share/fonts/opentype/ipafont-gothic/ipag.ttf",
+        package: "fonts-ipafont-gothic",
+        why: "Japanese in the pictures",
+    },
+];
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// Installs what is missing and says which.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the text names it.
+pub fn install() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !Path::new(need.file).exists()).collect();
+    if missing.is_empty() {
+        println!("nothing to install");
+    } else {
+        for need in &missing {
+            println!("missing: {} ({})", need.package, need.why);
+        }
+        let names: Vec<&str> = missing.iter().map(|need| need.package).collect();
+        if !rustix::process::geteuid().is_root() {
+            bail!("install these as root: apt-get install --no-install-recommends {}", names.join(" "));
+        }
+        apt(&["update", "--quiet"])?;
+        let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+        arguments.extend(&names);
+        apt(&arguments)?;
+    }
+    wasm_target()
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
+    if !command::shown(&mut apt)? {
+        bail!("apt-get {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// The toolchain file asks rustup for the target; a toolchain without rustup must bring it.
+fn wasm_target() -> Result<()> {
+    let sysroot = command::output(
+        Command::new("rustc").args(["--print", "sysroot"]),
+        std::time::Duration::from_secs(600),
+    )?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(WASM).exists() {
+        return Ok(());
+    }
+    println!("missing: the Rust target {WASM}");
+    if !command::shown(Command::new("rustup").args(["target", "add", WASM]))? {
+        bail!("rustup target add {WASM} failed");
+    }
+    Ok(())
+}

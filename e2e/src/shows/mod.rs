@@ -1,0 +1,73 @@
+//! The evidence programs: each claims one thing, shows it on real parts and says whether it holds.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::report::{Outcome, Table};
+
+/// What a show may be told on the command line, as `NAME=VALUE`.
+#[derive(Debug, Default)]
+pub struct Options(Vec<(String, String)>);
+
+impl Options {
+    fn read(words: &[&str]) -> Result<Self> {
+        let pairs = words.iter().map(|word| {
+            let (name, value) = word.split_once('=').with_context(|| format!("{word}: write NAME=VALUE"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        });
+        Ok(Self(pairs.collect::<Result<_>>()?))
+    }
+
+    /// The figure given under this name, or else the usual one.
+    ///
+    /// # Errors
+    /// When something was given that is no figure.
+    pub fn figure(&self, name: &str, usual: u64) -> Result<u64> {
+        match self.0.iter().find(|(given, _)| given == name) {
+            Some((_, value)) => value.parse().with_context(|| format!("{name}={value} is not a figure")),
+            None => Ok(usual),
+        }
+    }
+}
+
+/// One evidence program.
+struct Show {
+    name: &'static str,
+    claim: &'static str,
+    run: fn(&Options) -> Result<Outcome>,
+}
+
+const SHOWS: &[Show] = &[];
+
+/// `cargo x show [NAME [OPTION=VALUE]...]`: true where the show holds.
+///
+/// # Errors
+/// When there is no such show, or an option cannot be read.
+pub fn main(arguments: &[&str]) -> Result<bool> {
+    let [name, options @ ..] = arguments else {
+        let mut table = Table::new(&["show", "claim"]);
+        for show in SHOWS {
+            table.row(&[show.name, show.claim]);
+        }
+        table.print();
+        return Ok(true);
+    };
+    let Some(show) = SHOWS.iter().find(|show| show.name == *name) else {
+        bail!("no show {name}: `cargo x show` lists them");
+    };
+    let options = Options::read(options)?;
+    println!("{}: {}\n", show.name, show.claim);
+    let begun = Instant::now();
+    let mut outcome = match (show.run)(&options) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            println!("\n{error:#}");
+            Outcome::new(false, serde_json::json!({ "error": format!("{error:#}") }))
+        }
+    };
+    let seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    outcome.facts.insert("seconds".to_owned(), serde_json::json!(seconds));
+    println!("\n{}", outcome.line(show.name));
+    Ok(outcome.holds)
+}
