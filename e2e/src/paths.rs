@@ -47,3 +47,13 @@ pub fn out() -> Result<PathBuf> {
     std::fs::create_dir_all(&out).with_context(|| format!("make {}", out.display()))?;
     Ok(out)
 }
+
+/// The executable behind `cargo x`; beside the tests it lies one folder up.
+///
+/// # Errors
+/// When it has not been built.
+pub fn x() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where is this executable")?;
+    let x = own.ancestors().skip(1).take(2).map(|folder| folder.join("x")).find(|x| x.is_file());
+    x.with_context(|| format!("no x beside {}: build it with `cargo build -p e2e`", own.display()))
+}

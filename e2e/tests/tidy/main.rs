@@ -1,5 +1,7 @@
 //! Holds the architecture without running it: arrows, sizes, first lines, licences, words, message numbers, colours.
 
+#![allow(clippy::expect_used, reason = "a test that cannot read the tree has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
