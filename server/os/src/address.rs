@@ -17,7 +17,9 @@ const PROBE_GAP: Duration = Duration::from_millis(90);
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// No interface has a network that contains the address.
-    #[error("{0} lies in no network of this server: give one of its interfaces an address in the same network")]
+    #[error(
+        "{0} lies in no network of this server: give one of its interfaces an address in the same network"
+    )]
     NoNetwork(IpAddr),
     /// The interface of that network has no cable.
     #[error("{address} cannot be used: interface {interface} has no cable")]
@@ -151,7 +153,9 @@ impl Addresses for HostAddresses {
     fn remove(&self, address: IpAddr) -> Result<bool, AddressError> {
         let mut network = Network::open()?;
         let mut removed = false;
-        for local in network.addresses()?.iter().filter(|local| local.address == address && is_floating(local)) {
+        for local in
+            network.addresses()?.iter().filter(|local| local.address == address && is_floating(local))
+        {
             removed |= network.delete_address(local.index, address, local.prefix)?;
         }
         Ok(removed)

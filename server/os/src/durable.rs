@@ -17,13 +17,8 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let beside = folder.join(name);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
-        .doing(doing)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).doing(doing)?;
     file.write_all(content).doing(doing)?;
     file.sync_all().doing(doing)?;
     fs::rename(&beside, path).doing(doing)?;
@@ -35,7 +30,9 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
 /// # Errors
 /// The file system refused.
 pub fn sync_folder(folder: &Path) -> Result<(), Failure> {
-    File::open(folder).and_then(|folder| folder.sync_all()).doing(|| format!("flush folder {}", folder.display()))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .doing(|| format!("flush folder {}", folder.display()))
 }
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ pub fn host_incarnation(folder: &Path) -> Result<Incarnation, Failure> {
     match fs::read(&path) {
         Ok(bytes) => match <[u8; 16]>::try_from(bytes.as_slice()) {
             Ok(bytes) => return Ok(Incarnation(bytes)),
-            Err(_) => tracing::warn!(path = %path.display(), "the file of the host incarnation is damaged: a new one is made"),
+            Err(_) => {
+                tracing::warn!(path = %path.display(), "the file of the host incarnation is damaged: a new one is made");
+                fs::remove_file(&path).doing(doing)?;
+            }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).doing(doing),
@@ -30,13 +33,14 @@ pub fn host_incarnation(folder: &Path) -> Result<Incarnation, Failure> {
     // Written beside and linked into place: of two processes that start at once, both end with the same one.
     let beside = folder.join(format!("{FILE}.{}", std::process::id()));
     fs::write(&beside, fresh.0).doing(doing)?;
-    let _ = fs::remove_file(&path).ok().filter(|()| false);
     let linked = fs::hard_link(&beside, &path);
     fs::remove_file(&beside).doing(doing)?;
     match linked {
         Ok(()) => Ok(fresh),
         Err(_) => fs::read(&path)
-            .and_then(|bytes| <[u8; 16]>::try_from(bytes.as_slice()).map_err(|_| io::ErrorKind::InvalidData.into()))
+            .and_then(|bytes| {
+                <[u8; 16]>::try_from(bytes.as_slice()).map_err(|_| io::ErrorKind::InvalidData.into())
+            })
             .map(Incarnation)
             .doing(doing),
     }
@@ -48,7 +52,9 @@ pub fn host_incarnation(folder: &Path) -> Result<Incarnation, Failure> {
 /// The kernel has no randomness.
 pub fn random() -> Result<Incarnation, Failure> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(io::Error::other).doing(|| "random bytes for an incarnation".into())?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| io::Error::other(error.to_string()))
+        .doing(|| "random bytes for an incarnation".into())?;
     Ok(Incarnation(bytes))
 }
 

@@ -123,8 +123,13 @@ fn ifaddr(address: IpAddr, prefix: u8, index: u32) -> [u8; IFADDR] {
 
 fn parse_link(body: &[u8]) -> Link {
     let flags = u32_at(body, 8);
-    let mut link =
-        Link { index: u32_at(body, 4), name: String::new(), mac: None, up: flags & IFF_UP != 0, carrier: false };
+    let mut link = Link {
+        index: u32_at(body, 4),
+        name: String::new(),
+        mac: None,
+        up: flags & IFF_UP != 0,
+        carrier: false,
+    };
     for (kind, value) in attributes(body, IFINFO) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
@@ -223,17 +228,19 @@ impl Network {
             Lifetime::Forever => FOREVER,
             Lifetime::Seconds(seconds) => seconds.max(1),
         };
-        // A host prefix has no network to route; for longer-lived ones the kernel makes the route as usual.
+        // A floating address (host prefix) must bring no route of its own: the network's static address has it.
         let host = octets(address).len() * 8 == usize::from(prefix);
-        let flags = if host { IFA_F_NOPREFIXROUTE } else { 0 } | if address.is_ipv6() { IFA_F_NODAD } else { 0 };
+        let flags =
+            if host { IFA_F_NOPREFIXROUTE } else { 0 } | if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         let mut cache = [0u8; 16];
         cache[0..4].copy_from_slice(&seconds.to_ne_bytes());
         cache[4..8].copy_from_slice(&seconds.to_ne_bytes());
-        let message = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &ifaddr(address, prefix, index))
-            .attribute(IFA_LOCAL, &octets(address))
-            .attribute(IFA_ADDRESS, &octets(address))
-            .attribute(IFA_CACHEINFO, &cache)
-            .attribute(IFA_FLAGS, &flags.to_ne_bytes());
+        let message =
+            Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &ifaddr(address, prefix, index))
+                .attribute(IFA_LOCAL, &octets(address))
+                .attribute(IFA_ADDRESS, &octets(address))
+                .attribute(IFA_CACHEINFO, &cache)
+                .attribute(IFA_FLAGS, &flags.to_ne_bytes());
         self.0.change(message).doing(|| format!("add {address}/{prefix} to interface {index}"))
     }
 
@@ -247,7 +254,9 @@ impl Network {
             .attribute(IFA_ADDRESS, &octets(address));
         match self.0.change(message) {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => Ok(false),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => {
+                Ok(false)
+            }
             Err(error) => Err(error).doing(|| format!("remove {address} from interface {index}")),
         }
     }

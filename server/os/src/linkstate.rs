@@ -37,7 +37,8 @@ impl LinkStates for HostLinks {
         let mut network = Network::open()?;
         let links = network.links()?;
         let addresses = network.addresses()?;
-        let on = |link: &Link| addresses.iter().filter(|a| a.index == link.index).map(|a| a.address).collect();
+        let on =
+            |link: &Link| addresses.iter().filter(|a| a.index == link.index).map(|a| a.address).collect();
         let shown = links.into_iter().filter(|link| link.name != "lo");
         Ok(shown
             .map(|l| LinkState { addresses: on(&l), name: l.name, up: l.up, carrier: l.carrier })

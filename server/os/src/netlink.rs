@@ -2,7 +2,9 @@
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
+};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -123,7 +125,10 @@ impl Netlink {
                 return Ok(answers);
             }
         }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "the kernel's tables keep changing while they are read"))
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the kernel's tables keep changing while they are read",
+        ))
     }
 
     /// `None`: the dump was interrupted by a change and must be asked again.

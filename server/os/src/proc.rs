@@ -1,0 +1,70 @@
+//! What /proc tells of processes: start time, session, state; used to know a process again and to find a whole session.
+
+use std::fs;
+use std::path::Path;
+
+/// The fields of /proc/PID/stat that identify a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// One letter: R, S, D, Z ...
+    pub state: char,
+    /// The session it belongs to (the pid of its leader).
+    pub session: u32,
+    /// Start time in clock ticks since boot: with the pid, unique.
+    pub started: u64,
+}
+
+/// Reads a process's identity; `None` if there is no such process.
+#[must_use]
+pub fn stat(pid: u32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(line: &str) -> Option<Stat> {
+    // The name in parentheses may hold spaces and parentheses: fields count from the last closing one.
+    let (_, rest) = line.rsplit_once(") ")?;
+    let field = |n: usize| rest.split(' ').nth(n - 3);
+    let state = field(3)?.chars().next()?;
+    Some(Stat { state, session: field(6)?.parse().ok()?, started: field(22)?.parse().ok()? })
+}
+
+/// Every process of this pid namespace.
+#[must_use]
+pub fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The living processes of a session.
+#[must_use]
+pub fn session(leader: u32) -> Vec<u32> {
+    let living = |stat: &Stat| stat.session == leader && !matches!(stat.state, 'Z' | 'X');
+    pids().into_iter().filter(|pid| stat(*pid).as_ref().is_some_and(living)).collect()
+}
+
+/// The short name of a process.
+#[must_use]
+pub fn name(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm")).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_names_with_parentheses_and_spaces() {
+        let line = "7 (a) (b c) S 1 7 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
+        assert_eq!(parse(line), Some(Stat { state: 'S', session: 9, started: 4242 }));
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn finds_itself() {
+        let me = std::process::id();
+        assert!(pids().contains(&me));
+        assert!(stat(me).is_some_and(|stat| session(stat.session).contains(&me)));
+        assert!(name(me).is_some());
+    }
+}
