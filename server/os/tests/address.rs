@@ -1,4 +1,5 @@
 //! Floating addresses on the real kernel, in network namespaces joined by a cable.
+#![allow(clippy::unwrap_used)] // helpers of tests, where the lint's own exception does not reach
 
 mod support;
 
