@@ -1,0 +1,292 @@
+//! What the application was promised: every write by number, who holds it, and what each sector may therefore contain.
+//!
+//! A sector's content is one of its candidates. An acknowledged write is *guaranteed* while one host whose copy the
+//! acknowledgement rests on has not lost power since, and for ever once a later flush was acknowledged. A candidate is
+//! ruled out by a guaranteed write that was begun after it was answered. An unanswered write is unknown: it may be
+//! there or not, until the next holder begins to serve; what that holder shows then is the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Numbers the application's writes; 0 is the zeros of a blank disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteNumber(pub u64);
+
+/// Low bits of a sector's value that tell which sector it was meant for: a misplaced copy is a difference.
+const PLACE_BITS: u32 = 20;
+/// A set of hosts: bit 0 for server 1, bit 1 for server 2.
+pub type Hosts = u8;
+/// Both servers.
+pub const BOTH: Hosts = 3;
+
+/// The value of a sector as written by a write.
+#[must_use]
+pub fn token(write: WriteNumber, sector: u64) -> u64 { (write.0 << PLACE_BITS) | (sector & ((1 << PLACE_BITS) - 1)) }
+
+fn write_of(sector: u64, value: u64) -> Option<WriteNumber> {
+    let write = WriteNumber(value >> PLACE_BITS);
+    (value == 0 || value == token(write, sector)).then_some(write)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    begun: u64,
+    answered: Option<u64>,
+    copies: Hosts,
+    durable: bool,
+}
+
+/// A content that no history allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Where.
+    pub sector: u64,
+    /// What was there.
+    pub found: u64,
+    /// What was promised instead.
+    pub promised: String,
+}
+
+/// The oracle of one mirror set.
+#[derive(Debug)]
+pub struct Oracle {
+    /// The order of events: begun, answered, flush begun.
+    tick: u64,
+    next: u64,
+    writes: BTreeMap<WriteNumber, Write>,
+    /// Answered, not yet durable.
+    volatile: BTreeSet<WriteNumber>,
+    /// Candidates of each sector in the order of their issue.
+    sectors: BTreeMap<u64, Vec<WriteNumber>>,
+    acknowledged: u64,
+}
+
+impl Default for Oracle {
+    fn default() -> Self {
+        let zeros = Write { begun: 0, answered: Some(0), copies: BOTH, durable: true };
+        Oracle {
+            tick: 0,
+            next: 1,
+            writes: BTreeMap::from([(WriteNumber(0), zeros)]),
+            volatile: BTreeSet::new(),
+            sectors: BTreeMap::new(),
+            acknowledged: 0,
+        }
+    }
+}
+
+impl Oracle {
+    fn tick(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
+    }
+
+    /// The application begins a write; returns its number.
+    pub fn write_begun(&mut self, sector: u64, sectors: u64) -> WriteNumber {
+        let number = WriteNumber(self.next);
+        self.next += 1;
+        let begun = self.tick();
+        self.writes.insert(number, Write { begun, answered: None, copies: 0, durable: false });
+        for s in sector..sector + sectors {
+            let mut list = self.sectors.remove(&s).unwrap_or_else(|| vec![WriteNumber(0)]);
+            self.prune(&mut list);
+            list.push(number);
+            self.sectors.insert(s, list);
+        }
+        number
+    }
+
+    /// Drops candidates that a durable write rules out for ever.
+    fn prune(&self, list: &mut Vec<WriteNumber>) {
+        let kept: Vec<WriteNumber> =
+            list.iter().copied().filter(|x| !list.iter().any(|w| self.is_durable(*w) && self.supersedes(*w, *x))).collect();
+        *list = kept;
+    }
+
+    fn is_durable(&self, write: WriteNumber) -> bool { self.writes.get(&write).is_some_and(|w| w.durable) }
+
+    fn is_guaranteed(&self, write: WriteNumber) -> bool {
+        self.writes.get(&write).is_some_and(|w| w.answered.is_some() && (w.durable || w.copies != 0))
+    }
+
+    /// Whether `later` was begun after `earlier` had been answered.
+    fn supersedes(&self, later: WriteNumber, earlier: WriteNumber) -> bool {
+        match (self.writes.get(&later), self.writes.get(&earlier)) {
+            (Some(l), Some(e)) => e.answered.is_some_and(|answered| answered < l.begun),
+            _ => false,
+        }
+    }
+
+    /// A write was acknowledged; `copies`: the hosts in sync at this moment, by the register.
+    pub fn write_acknowledged(&mut self, number: WriteNumber, copies: Hosts) {
+        let tick = self.tick();
+        self.acknowledged += 1;
+        if let Some(write) = self.writes.get_mut(&number) {
+            write.answered = Some(tick);
+            write.copies = copies;
+            self.volatile.insert(number);
+        }
+    }
+
+    /// How many writes were acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 { self.acknowledged }
+
+    /// The order of a request that begins at this moment, for `flushed` and `check_read`.
+    pub fn begun(&mut self) -> u64 { self.tick() }
+
+    /// A flush begun at `begun` was acknowledged: all answered before it is durable.
+    pub fn flushed(&mut self, begun: u64) {
+        let writes = &mut self.writes;
+        self.volatile.retain(|number| match writes.get_mut(number) {
+            Some(write) if write.answered.is_some_and(|answered| answered < begun) => {
+                write.durable = true;
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// A host lost power: what was not flushed is no longer guaranteed by its copy.
+    pub fn power_lost(&mut self, host: Hosts) {
+        for number in &self.volatile {
+            if let Some(write) = self.writes.get_mut(number) {
+                write.copies &= !host;
+            }
+        }
+    }
+
+    /// Both copies are equal and count as in sync: all that is there is on both.
+    pub fn in_sync(&mut self) {
+        for number in &self.volatile {
+            if let Some(write) = self.writes.get_mut(number) {
+                write.copies = BOTH;
+            }
+        }
+    }
+
+    /// A read begun at `begun` gave these sectors.
+    pub fn check_read(&self, sector: u64, values: &[u64], begun: u64) -> Result<(), Wrong> {
+        for (s, value) in (sector..).zip(values) {
+            let list = self.candidates(s);
+            let settled = |w: &WriteNumber| {
+                self.writes.get(w).is_some_and(|w| w.answered.is_some_and(|answered| answered < begun))
+            };
+            self.check(s, *value, &list, settled)?;
+        }
+        Ok(())
+    }
+
+    fn candidates(&self, sector: u64) -> Vec<WriteNumber> {
+        self.sectors.get(&sector).cloned().unwrap_or_else(|| vec![WriteNumber(0)])
+    }
+
+    /// The value is a candidate that none of the `binding` ones supersedes.
+    fn check(
+        &self,
+        sector: u64,
+        value: u64,
+        list: &[WriteNumber],
+        binding: impl Fn(&WriteNumber) -> bool,
+    ) -> Result<WriteNumber, Wrong> {
+        let wrong = |promised: String| Wrong { sector, found: value, promised };
+        let Some(found) = write_of(sector, value).filter(|w| list.contains(w)) else {
+            return Err(wrong(format!("one of {list:?}, found a value of none of them ({})", value >> PLACE_BITS)));
+        };
+        match list.iter().find(|w| binding(w) && self.supersedes(**w, found)) {
+            Some(later) => Err(wrong(format!("{later:?} or later, found {found:?}"))),
+            None => Ok(found),
+        }
+    }
+
+    /// A holder begins to serve with this content: every guaranteed write must be there; what is there is the truth
+    /// from here on, held by `copies`.
+    pub fn activated(&mut self, copies: Hosts, content: impl Fn(u64) -> u64) -> Result<(), Wrong> {
+        let mut seen: Vec<(u64, WriteNumber)> = Vec::new();
+        for (sector, list) in &self.sectors {
+            let found = self.check(*sector, content(*sector), list, |w| self.is_guaranteed(*w))?;
+            seen.push((*sector, found));
+        }
+        let tick = self.tick();
+        for (sector, found) in seen {
+            self.settle(sector, found, copies, tick);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, sector: u64, found: WriteNumber, copies: Hosts, tick: u64) {
+        let Some(list) = self.sectors.get_mut(&sector) else { return };
+        // What came after the content shown is gone; what came before may be uncovered by another loss of power.
+        let place = list.iter().position(|w| *w == found).unwrap_or(0);
+        list.truncate(place + 1);
+        for number in list.iter() {
+            let Some(write) = self.writes.get_mut(number) else { continue };
+            write.answered.get_or_insert(tick);
+            if *number == found && !write.durable {
+                write.copies |= copies;
+                self.volatile.insert(*number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(oracle: &mut Oracle, copies: Hosts) -> WriteNumber {
+        let number = oracle.write_begun(0, 1);
+        oracle.write_acknowledged(number, copies);
+        number
+    }
+
+    #[test]
+    fn an_acknowledged_write_survives_one_loss_of_power_and_not_two() {
+        let mut oracle = Oracle::default();
+        let _ = written(&mut oracle, BOTH);
+        oracle.power_lost(1);
+        assert!(oracle.activated(2, |_| 0).is_err());
+        oracle.power_lost(2);
+        assert_eq!(oracle.activated(2, |_| 0), Ok(()));
+    }
+
+    #[test]
+    fn a_flushed_write_survives_everything() {
+        let mut oracle = Oracle::default();
+        let number = written(&mut oracle, 1);
+        let begun = oracle.begun();
+        oracle.flushed(begun);
+        oracle.power_lost(BOTH);
+        assert!(oracle.activated(1, |_| 0).is_err());
+        assert_eq!(oracle.activated(1, |s| token(number, s)), Ok(()));
+    }
+
+    #[test]
+    fn an_unanswered_write_may_be_there_until_a_holder_shows() {
+        let mut oracle = Oracle::default();
+        let first = written(&mut oracle, BOTH);
+        let unknown = oracle.write_begun(0, 1);
+        assert_eq!(oracle.activated(2, |s| token(unknown, s)), Ok(()));
+        let begun = oracle.begun();
+        assert!(oracle.check_read(0, &[token(first, 0)], begun).is_err());
+        assert_eq!(oracle.check_read(0, &[token(unknown, 0)], begun), Ok(()));
+    }
+
+    #[test]
+    fn a_flush_covers_only_what_was_answered_before_it_began() {
+        let mut oracle = Oracle::default();
+        let begun = oracle.begun();
+        let _ = written(&mut oracle, 1);
+        oracle.flushed(begun);
+        oracle.power_lost(1);
+        assert_eq!(oracle.activated(1, |_| 0), Ok(()));
+    }
+
+    #[test]
+    fn a_value_in_the_wrong_place_is_wrong() {
+        let mut oracle = Oracle::default();
+        let number = oracle.write_begun(0, 2);
+        oracle.write_acknowledged(number, BOTH);
+        let begun = oracle.begun();
+        assert!(oracle.check_read(0, &[token(number, 1), token(number, 1)], begun).is_err());
+    }
+}
