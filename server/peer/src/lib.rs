@@ -2,4 +2,8 @@
 //!
 //! Pure: types and codecs with limits and versions; bytes in, messages out.
 
+pub mod block;
+mod block_codec;
+pub mod cluster;
 pub mod control;
+pub mod heartbeat;

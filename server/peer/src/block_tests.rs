@@ -1,0 +1,158 @@
+//! Codec of the block frames: everything survives the way there and back, nothing damaged does, nothing panics.
+
+use super::*;
+use crate::block::{HOT_MAX, Hello, MAP_PAGE_BYTES, Refused};
+use wire::{Generation, Incarnation, NodeId, SetId};
+
+fn frames() -> Vec<Frame> {
+    let hello = Hello {
+        cluster: [7; 16],
+        set: SetId(1),
+        side: NodeId(2),
+        size: 1 << 30,
+        incarnation: Incarnation([3; 16]),
+        holder: Some(NodeId(1)),
+        active: false,
+        twin_session: Session(9),
+        history: vec![Generation([1; 16]); crate::control::HISTORY_MAX],
+        base: Some(Generation([2; 16])),
+        consistent: true,
+        alone: false,
+        dirty: u64::MAX,
+        hot: vec![u32::MAX; HOT_MAX],
+    };
+    let bodies = vec![
+        Body::Hello(Box::new(hello)),
+        Body::SessionStored,
+        Body::Write { offset: 512, length: 4096 },
+        Body::Written { of: u64::MAX },
+        Body::Flush,
+        Body::Flushed { of: 1 },
+        Body::Copy { offset: 1 << 40, length: PAYLOAD_BYTES_MAX },
+        Body::Copied { of: 5 },
+        Body::Check { offset: 4096, hashes: vec![[0xab; 16]; 256] },
+        Body::Checked { of: 3, different: vec![0xff; 32] },
+        Body::MapAsk { from: 7 },
+        Body::Map { page: 7, bits: vec![0x55; MAP_PAGE_BYTES], more: true },
+        Body::Map { page: 0, bits: Vec::new(), more: false },
+        Body::BuildBegin { generation: Generation([4; 16]) },
+        Body::BuildReady,
+        Body::BuildDone { history: vec![Generation([5; 16])] },
+        Body::BuildStored,
+        Body::Alive { nonce: 12, grant: Some(11) },
+        Body::Failed { of: 4, errno: 5 },
+        Body::Leaving,
+        Body::Refused { reason: Refused::Stale },
+    ];
+    let number = |(i, body)| Frame { epoch: Epoch(3), session: Session(8), sequence: i as u64 + 1, body };
+    bodies.into_iter().enumerate().map(number).collect()
+}
+
+fn bytes_of(frame: &Frame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(frame, 77, &mut bytes).unwrap();
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Result<Frame, FrameFault> {
+    let head: [u8; HEADER_BYTES] =
+        bytes.get(..HEADER_BYTES).and_then(|part| part.try_into().ok()).ok_or(FrameFault::Magic)?;
+    let header = decode_header(&head)?;
+    decode_body(&header, &bytes[HEADER_BYTES..])
+}
+
+#[test]
+fn every_frame_survives_the_way_there_and_back() {
+    for frame in frames() {
+        assert_eq!(read(&bytes_of(&frame)), Ok(frame));
+    }
+}
+
+#[test]
+fn every_single_bit_flip_is_refused() {
+    for frame in frames() {
+        let good = bytes_of(&frame);
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&bad).is_err(), "bit {bit} of {frame:?}");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_and_extension_is_refused() {
+    for frame in frames() {
+        let good = bytes_of(&frame);
+        for length in 0..good.len() {
+            assert!(read(&good[..length]).is_err());
+        }
+        let mut long = good;
+        long.push(0);
+        assert!(read(&long).is_err());
+    }
+}
+
+/// Bodies changed behind a correct checksum: whatever is read is inside the limits, and nothing panics.
+#[test]
+fn a_hostile_body_with_a_right_checksum_never_panics() {
+    let mut state = 1u64;
+    for frame in frames() {
+        let good = bytes_of(&frame);
+        for _ in 0..2_000 {
+            let mut bad = good.clone();
+            for _ in 0..3 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let span = bad.len() - HEADER_BYTES;
+                bad[HEADER_BYTES + (state as usize >> 8) % span] = state as u8;
+            }
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&bad[..44]), &bad[HEADER_BYTES..]);
+            bad[44..48].copy_from_slice(&crc.to_le_bytes());
+            if let Ok(read) = read(&bad) {
+                assert_eq!(read.check(), Ok(()));
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_hold_on_the_way_out_too() {
+    let frame = |body| Frame { epoch: Epoch(1), session: Session(1), sequence: 1, body };
+    let bad = [
+        Body::Write { offset: 0, length: 0 },
+        Body::Write { offset: 100, length: 512 },
+        Body::Write { offset: 0, length: PAYLOAD_BYTES_MAX + 512 },
+        Body::Write { offset: u64::MAX - 511, length: 512 },
+        Body::Copy { offset: 512, length: 4096 },
+        Body::Check { offset: 0, hashes: vec![[0; 16]; 257] },
+        Body::Checked { of: 1, different: vec![0; 33] },
+        Body::Map { page: 0, bits: vec![0; 5], more: false },
+        Body::BuildDone { history: Vec::new() },
+    ];
+    for body in bad {
+        let mut out = vec![1, 2];
+        assert!(encode(&frame(body), 0, &mut out).is_err());
+        assert_eq!(out, [1, 2]);
+    }
+}
+
+#[test]
+fn a_payload_is_checked() {
+    let payload = vec![9u8; 4096];
+    let frame = Frame {
+        epoch: Epoch(1),
+        session: Session(1),
+        sequence: 1,
+        body: Body::Write { offset: 0, length: 4096 },
+    };
+    let mut bytes = Vec::new();
+    encode(&frame, checksum(&payload), &mut bytes).unwrap();
+    let header = decode_header(&bytes[..HEADER_BYTES].try_into().unwrap()).unwrap();
+    assert_eq!(header.check_payload(&payload), Ok(()));
+    assert!(header.check_payload(&payload[..512]).is_err());
+    let mut bad = payload;
+    bad[5] ^= 1;
+    assert_eq!(header.check_payload(&bad), Err(FrameFault::Checksum { part: "payload" }));
+}
