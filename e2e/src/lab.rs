@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use wire::command::Operation;
 use wire::ids::NodeId;
 use wire::view::{ClusterView, GroupState, ServerState, SetState};
 
@@ -45,7 +46,8 @@ impl Default for Setup {
 /// A running demo. It ends with this value; [`Lab::end`] also checks what it leaves.
 pub struct Lab {
     program: PathBuf,
-    folder: tempfile::TempDir,
+    /// There until the folder is handed on.
+    folder: Option<tempfile::TempDir>,
     launcher: Child,
     before: Leftovers,
     _alone: File,
@@ -57,11 +59,19 @@ impl Lab {
     /// # Errors
     /// When the program is not built, another lab runs, or the cluster does not get there in time.
     pub fn start(setup: &Setup) -> Result<Self> {
-        let alone = alone()?;
-        let program = paths::program()?;
-        let before = Leftovers::look(&program);
         let folder =
             tempfile::Builder::new().prefix("futago-lab-").tempdir().context("a folder for the demo")?;
+        let before = Leftovers::look(&paths::program()?);
+        Self::start_again(setup, folder, before)
+    }
+
+    /// Starts the demo in a folder where one ran before; `before` is what the machine held before that one.
+    ///
+    /// # Errors
+    /// As [`Lab::start`].
+    pub fn start_again(setup: &Setup, folder: tempfile::TempDir, before: Leftovers) -> Result<Self> {
+        let alone = alone()?;
+        let program = paths::program()?;
         let mut launcher = Command::new(&program);
         launcher.arg("demo").arg("--dir").arg(folder.path());
         launcher.args(["--size", &format!("{}M", setup.size_mib)]);
@@ -76,7 +86,7 @@ impl Lab {
         let said_wrong = said.try_clone().context("the same file")?;
         launcher.stdin(Stdio::null()).stdout(said).stderr(said_wrong).process_group(0);
         let launcher = launcher.spawn().context("start the demo")?;
-        let mut lab = Self { program, folder, launcher, before, _alone: alone };
+        let mut lab = Self { program, folder: Some(folder), launcher, before, _alone: alone };
         match lab.wait_healthy(START) {
             Ok(_) => Ok(lab),
             Err(error) => {
@@ -90,7 +100,7 @@ impl Lab {
     /// The demo's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.folder.as_ref().map_or(Path::new("/nonexistent"), tempfile::TempDir::path)
     }
 
     /// What the launcher has said so far.
@@ -174,6 +184,87 @@ impl Lab {
             bail!("errors in the logs:\n{}", errors.join("\n"));
         }
         Ok(())
+    }
+
+    /// A one-time login for a server's page.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn login(&self, server: NodeId) -> Result<String> {
+        let mut login = self.exec(&format!("server{}", server.0));
+        let said = command::output(
+            login.arg(&self.program).args(["login", "--data"]).arg(self.data(server)),
+            COMMAND,
+        )?;
+        Ok(said.split_whitespace().last().unwrap_or_default().to_owned())
+    }
+
+    /// The data folder of a server.
+    fn data(&self, server: NodeId) -> PathBuf {
+        self.folder().join(format!("server{}", server.0))
+    }
+
+    /// Where the data begins in an image file, in bytes.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn data_offset(&self) -> Result<u64> {
+        bail!("not known")
+    }
+
+    /// Kills the launcher with `kill -9`, so that it takes nothing away; the folder and what the machine held before.
+    ///
+    /// # Errors
+    /// When it was gone already, or left nothing that a sweep could be tried on.
+    pub fn kill_launcher(mut self) -> Result<(tempfile::TempDir, Leftovers)> {
+        self.launcher.kill().context("kill the launcher")?;
+        self.launcher.wait().context("the launcher ends")?;
+        let left = Leftovers::look(&self.program).since(&self.before);
+        if left.is_empty() {
+            bail!("a killed launcher left nothing: there is nothing to sweep");
+        }
+        Ok((self.folder.take().context("the demo's folder")?, self.before.clone()))
+    }
+
+    /// Recovers a server where one waits for it, and waits until the pair is healthy.
+    ///
+    /// # Errors
+    /// When it does not come so far.
+    pub fn heal(&mut self) -> Result<()> {
+        let limit = Duration::from_secs(180);
+        let waits = self.wait("a healthy pair, or a server to recover", limit, |status| {
+            if status.healthy().is_some() {
+                return Some(None);
+            }
+            let view = status
+                .views()
+                .find(|view| view.groups.iter().any(|group| group.active == Some(view.server)))?;
+            let waits = view
+                .servers
+                .iter()
+                .find(|one| one.state == ServerState::RestartedAfterDown && !one.recovering)?;
+            Some(Some((view.server, waits.id)))
+        })?;
+        if let Some((at, server)) = waits {
+            self.operate(at, Operation::RecoverServer { server })?;
+        }
+        self.wait_healthy(limit)?;
+        Ok(())
+    }
+
+    /// Keeps all records of the demo below `e2e/out`, for what went wrong to be understood.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn keep(&self, name: &str) -> Result<PathBuf> {
+        let kept = paths::out()?.join(name);
+        let _ = fs::remove_dir_all(&kept);
+        for log in logs(self.folder())? {
+            let to = kept.join(log.strip_prefix(self.folder()).unwrap_or(&log));
+            fs::create_dir_all(to.parent().unwrap_or(&kept)).context("a folder for the records")?;
+            fs::copy(&log, &to).with_context(|| format!("keep {}", log.display()))?;
+        }
+        Ok(kept)
     }
 
     fn stop_launcher(&mut self) {
@@ -302,6 +393,18 @@ fn describe(status: &Result<Status>) -> String {
 /// When a log cannot be read.
 pub fn errors(folder: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    for path in logs(folder)? {
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = String::from_utf8_lossy(&text);
+        let bad = text.lines().filter(|line| line.contains("ERROR") || line.contains("panicked at"));
+        found.extend(bad.map(|line| format!("{}: {line}", path.display())));
+    }
+    Ok(found)
+}
+
+/// Every record below a folder: logs, and what the launcher and the writers said.
+fn logs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
@@ -309,14 +412,12 @@ pub fn errors(folder: &Path) -> Result<Vec<String>> {
             let (path, kind) = (entry.path(), entry.file_type().context("what is it")?);
             if kind.is_dir() {
                 open.push(path);
-            } else if kind.is_file() && path.extension().is_some_and(|end| end == "log") {
-                let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-                let text = String::from_utf8_lossy(&text);
-                let bad = text.lines().filter(|line| line.contains("ERROR") || line.contains("panicked at"));
-                found.extend(bad.map(|line| format!("{}: {line}", path.display())));
+            } else if kind.is_file() && path.extension().is_some_and(|end| end == "log" || end == "out") {
+                found.push(path);
             }
         }
     }
+    found.sort();
     Ok(found)
 }
 
@@ -380,6 +481,38 @@ impl Lab {
         let mut writer = Writer { child, told, read: 0, rest: String::new() };
         writer.wait_for_more(Duration::from_secs(20))?;
         Ok(writer)
+    }
+}
+
+impl Lab {
+    /// Gives a server an operator's command.
+    ///
+    /// # Errors
+    /// When it is refused; the text holds the reason.
+    pub fn operate(&self, at: NodeId, what: Operation) -> Result<String> {
+        let what = serde_json::to_string(&what).context("write an operation")?;
+        let mut command = self.exec(&format!("server{}", at.0));
+        command.arg(&self.program).args(["command", &what]);
+        command::output(&mut command, COMMAND)
+    }
+
+    /// Whether the group's file system on a server is gone or refuses to be written.
+    ///
+    /// # Errors
+    /// When the server's host cannot be asked.
+    pub fn refuses_writes(&self, on: NodeId) -> Result<bool> {
+        let point = self.status()?.views().find_map(|view| view.groups.first()?.mounts.first().cloned());
+        let point = point.context("the group has no mount point")?;
+        // Where it is unmounted, a file written there would lie beside the mirror: that is refused as well.
+        let script = format!(
+            "grep -q ' {point} ' /proc/self/mounts && dd if=/dev/zero of={point}/probe bs=4096 count=1 conv=fsync"
+        );
+        let mut write = self.exec(&format!("server{}", on.0));
+        match command::collect(write.args(["sh", "-c", &script]), COMMAND) {
+            Ok(said) => Ok(!said.status.success()),
+            // Held for good: as good as refused.
+            Err(_) => Ok(true),
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 
 pub mod browser;
 pub mod command;
+pub mod images;
 pub mod lab;
 pub mod layers;
 pub mod leftovers;
 pub mod packages;
+pub mod page;
 pub mod paths;
 pub mod report;
+pub mod scenes;
 pub mod shows;
 pub mod writer;

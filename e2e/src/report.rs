@@ -56,7 +56,7 @@ impl Table {
 }
 
 fn is_figure(cell: &str) -> bool {
-    cell.starts_with(|first: char| first.is_ascii_digit())
+    !cell.is_empty() && cell.chars().all(|one| one.is_ascii_digit() || one == '.')
 }
 
 /// What a show found: whether its claim holds, and the facts that say so.

@@ -25,8 +25,10 @@ const ANSWER_MAX: u64 = 16 * 1024;
 pub enum Told {
     /// When, and the value that the server said is safe.
     Acknowledged { at_ms: u64, value: u64 },
-    /// When a try ended without an answer.
+    /// When a try ended without an answer: whether it counted is unknown.
     Unanswered { at_ms: u64 },
+    /// When, and the value that was read before the next try.
+    Seen { at_ms: u64, value: u64 },
 }
 
 impl Told {
@@ -37,6 +39,7 @@ impl Told {
         let at_ms = words.next()?.parse().ok()?;
         match (words.next()?, words.next()) {
             ("value", Some(value)) => Some(Told::Acknowledged { at_ms, value: value.parse().ok()? }),
+            ("seen", Some(value)) => Some(Told::Seen { at_ms, value: value.parse().ok()? }),
             ("unanswered", _) => Some(Told::Unanswered { at_ms }),
             _ => None,
         }
@@ -56,33 +59,36 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         tell.store(true, Ordering::Relaxed);
     });
-    let now = || {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    };
-    let mut out = std::io::stdout();
+    // After a try without an answer the value is read first: were increments tried again at once, one that counted
+    // without an answer could stand in for one that was acknowledged and lost.
+    let mut doubtful = false;
     while !ended.load(Ordering::Relaxed) {
-        let (line, pause) = match increment(address) {
-            Ok(value) => (format!("{} value {value}\n", now()), PAUSE),
-            Err(error) => (format!("{} unanswered {error:#}\n", now()), AGAIN),
+        let (word, asked) = if doubtful {
+            ("seen", ask(address, "GET", "/value"))
+        } else {
+            ("value", ask(address, "POST", "/increment"))
         };
+        doubtful = asked.is_err();
+        let line = match asked {
+            Ok(value) => format!("{} {word} {value}\n", now_ms()),
+            Err(error) => format!("{} unanswered {error:#}\n", now_ms()),
+        };
+        let mut out = std::io::stdout();
         out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("tell what happened")?;
-        std::thread::sleep(pause);
+        std::thread::sleep(if doubtful { AGAIN } else { PAUSE });
     }
     Ok(true)
 }
 
-/// Asks for one increment; the value that the server says is safe.
-///
-/// # Errors
-/// When no whole answer comes in time; whether the increment happened is then unknown.
-pub fn increment(address: SocketAddr) -> Result<u64> {
-    let answer = ask(address, "POST", "/increment")?;
-    let value: Value = serde_json::from_str(&answer).with_context(|| format!("answer {answer:?}"))?;
-    value["value"].as_u64().with_context(|| format!("no value in {answer:?}"))
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {
+/// Asks the demo's application; the value it answers.
+fn ask(address: SocketAddr, method: &str, path: &str) -> Result<u64> {
     let mut stream = TcpStream::connect_timeout(&address, TRY).context("connect")?;
     stream.set_read_timeout(Some(TRY)).context("set a time-out")?;
     stream.set_write_timeout(Some(TRY)).context("set a time-out")?;
@@ -97,71 +103,82 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> Result<String> {
     if first.split_whitespace().nth(1) != Some("200") {
         bail!("{first}");
     }
-    Ok(body.to_owned())
+    let value: Value = serde_json::from_str(body).with_context(|| format!("answer {body:?}"))?;
+    value["value"].as_u64().with_context(|| format!("no value in {body:?}"))
 }
 
-/// What a run of the writer shows.
+/// Judges what a writer tells, as it comes. With one writer each acknowledged value must be higher than all before it:
+/// a counter that comes back lower has lost what lies between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Judged {
+pub struct Judge {
     /// Increments that were acknowledged.
     pub acknowledged: u64,
     /// Tries without an answer.
     pub unanswered: u64,
     /// Acknowledged increments that were missing later.
     pub lost: u64,
-    /// The longest time between two acknowledgements that follow each other, in milliseconds.
-    pub gap_ms: u64,
-    /// The highest acknowledged value.
-    pub highest: u64,
+    /// The value that must still be there.
+    pub expected: u64,
+    last_ms: Option<u64>,
+    gap_ms: u64,
 }
 
-/// Judges what a writer told. With one writer each acknowledged value must be higher than all before it: a counter
-/// that comes back lower has lost what lies between.
-#[must_use]
-pub fn judge(told: &[Told]) -> Judged {
-    let mut judged = Judged::default();
-    let mut last_ms = None;
-    for one in told {
-        match *one {
-            Told::Unanswered { .. } => judged.unanswered += 1,
-            Told::Acknowledged { at_ms, value } => {
-                judged.acknowledged += 1;
-                if value <= judged.highest {
-                    judged.lost += judged.highest + 1 - value;
-                }
-                // What is lost is counted once: the count goes on from the value that is there.
-                judged.highest = value;
-                if let Some(before) = last_ms.replace(at_ms) {
-                    judged.gap_ms = judged.gap_ms.max(at_ms.saturating_sub(before));
+impl Judge {
+    /// Takes in what was told since the last time.
+    pub fn hear(&mut self, told: &[Told]) {
+        for one in told {
+            match *one {
+                Told::Unanswered { .. } => self.unanswered += 1,
+                Told::Seen { value, .. } => self.found(value),
+                Told::Acknowledged { at_ms, value } => {
+                    self.acknowledged += 1;
+                    self.found(value.saturating_sub(1));
+                    self.expected = value;
+                    if let Some(before) = self.last_ms.replace(at_ms) {
+                        self.gap_ms = self.gap_ms.max(at_ms.saturating_sub(before));
+                    }
                 }
             }
         }
     }
-    judged
+
+    /// The counter stood at this value. What is lost is counted once: the count goes on from what is there.
+    fn found(&mut self, value: u64) {
+        self.lost += self.expected.saturating_sub(value);
+        self.expected = value;
+    }
+
+    /// The longest time between two acknowledgements that follow each other, in milliseconds, since this was last asked.
+    pub fn take_gap_ms(&mut self) -> u64 {
+        std::mem::take(&mut self.gap_ms)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Vec<Told> {
-        text.lines().filter_map(Told::read).collect()
+    fn judged(text: &str) -> Judge {
+        let told: Vec<Told> = text.lines().filter_map(Told::read).collect();
+        let mut judge = Judge::default();
+        judge.hear(&told);
+        judge
     }
 
     #[test]
-    fn the_longest_silence_is_the_gap() {
-        let judged =
-            judge(&told("10 value 1\n14 value 2\n1014 unanswered connect\n2500 value 4\n2504 value 5\n"));
-        assert_eq!(
-            judged,
-            Judged { acknowledged: 4, unanswered: 1, lost: 0, gap_ms: 2486, highest: 5 },
-            "an unanswered try may have counted: 3 is missing among the answers, not on the disk"
+    fn the_longest_silence_is_the_gap_and_a_try_without_answer_may_have_counted() {
+        let mut judge = judged(
+            "10 value 1\n14 value 2\n1014 unanswered connect\n2480 seen 3\n2500 value 4\n2504 value 5\n",
         );
+        assert_eq!((judge.acknowledged, judge.unanswered, judge.lost, judge.expected), (4, 1, 0, 5));
+        assert_eq!(judge.take_gap_ms(), 2486);
+        assert_eq!(judge.take_gap_ms(), 0);
     }
 
     #[test]
     fn a_counter_that_comes_back_lower_has_lost_acknowledged_increments() {
-        assert_eq!(judge(&told("1 value 7\n2 value 8\n9 value 6\n10 value 7\n")).lost, 3);
+        assert_eq!(judged("1 value 7\n2 value 8\n9 value 6\n10 value 7\n").lost, 3);
+        assert_eq!(judged("1 value 7\n2 value 8\n5 unanswered connect\n9 seen 6\n10 value 7\n").lost, 2);
     }
 
     #[test]
