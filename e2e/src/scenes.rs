@@ -60,6 +60,26 @@ pub fn kill_active(lab: &mut Lab, writer: &mut Writer, judge: &mut Judge) -> Res
     Ok(victim)
 }
 
+/// Kills the standby as by power loss while the writer goes on, powers it on again and waits until the pair is in sync.
+/// Needs a lab that recovers by itself.
+///
+/// # Errors
+/// When the active server does not go on alone, or the pair does not heal.
+pub fn standby_loss(lab: &mut Lab, writer: &mut Writer, judge: &mut Judge) -> Result<()> {
+    let active = lab.wait_healthy(RECOVER)?;
+    let victim = active.twin();
+    judge.hear(&writer.wait_for_more(TAKE_OVER)?);
+    lab.demo(&["kill", &name(victim)])?;
+    lab.wait("the active server goes on alone", TAKE_OVER, |status| {
+        (state(status, active, victim)? == ServerState::Down).then_some(())
+    })?;
+    judge.hear(&writer.wait_for_more(TAKE_OVER)?);
+    lab.demo(&["restart", &name(victim)])?;
+    lab.wait_healthy(RECOVER)?;
+    judge.hear(&writer.wait_for_more(TAKE_OVER)?);
+    Ok(())
+}
+
 /// What came of cutting every cable of the active server while its processes live.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
