@@ -266,4 +266,18 @@ mod tests {
             .filter(|found| found.contains(profile.to_str().unwrap()));
         assert_eq!(ours.count(), 0);
     }
+
+    #[tokio::test]
+    async fn a_look_is_what_the_page_sees() {
+        let look = Look { size: (390, 844), dark: true, language: "ja" };
+        let browser = Browser::start(look).await.unwrap();
+        browser
+            .open("data:text/html,<html><meta name='viewport' content='width=device-width'></html>")
+            .await
+            .unwrap();
+        let seen =
+            "return [matchMedia('(prefers-color-scheme: dark)').matches, navigator.language, innerWidth]";
+        assert_eq!(browser.client.execute(seen, vec![]).await.unwrap(), json!([true, "ja", 390]));
+        browser.end().await.unwrap();
+    }
 }
