@@ -244,7 +244,10 @@ impl ClusterConfig {
                 faults.push(fault(format!("sets[{i}].size"), "a multiple of 4096 bytes, more than 0"));
             }
             if !self.groups.iter().any(|g| g.id == set.group) {
-                faults.push(fault(format!("sets[{i}].group"), "a mirror set belongs to one group of this cluster"));
+                faults.push(fault(
+                    format!("sets[{i}].group"),
+                    "a mirror set belongs to one group of this cluster",
+                ));
             }
             if self.sets[..i].iter().any(|other| other.id == set.id || other.port == set.port) {
                 faults.push(fault(format!("sets[{i}]"), "each mirror set needs its own id and port"));
@@ -260,12 +263,19 @@ impl ClusterConfig {
             if let Err(found) = limits::check_name(&group.name) {
                 faults.push(fault(format!("groups[{i}].name"), name_remedy(found)));
             }
-            let twice = self.groups[..i].iter().any(|o| o.id == group.id || o.name.eq_ignore_ascii_case(&group.name));
+            let twice =
+                self.groups[..i].iter().any(|o| o.id == group.id || o.name.eq_ignore_ascii_case(&group.name));
             if twice {
-                faults.push(fault(format!("groups[{i}].name"), "group names and ids are unique, without regard to case"));
+                faults.push(fault(
+                    format!("groups[{i}].name"),
+                    "group names and ids are unique, without regard to case",
+                ));
             }
             if group.policy.is_empty() || group.policy.iter().any(|n| !NodeId::BOTH.contains(n)) {
-                faults.push(fault(format!("groups[{i}].policy"), "name one or both servers, in order of preference"));
+                faults.push(fault(
+                    format!("groups[{i}].policy"),
+                    "name one or both servers, in order of preference",
+                ));
             }
             for (m, mount) in group.mounts.iter().enumerate() {
                 let field = format!("groups[{i}].mounts[{m}]");
@@ -291,17 +301,26 @@ impl ClusterConfig {
             faults.push(fault("timing.detect_ms", "at least three heartbeat intervals"));
         }
         if t.lease_ms < 3 * t.heartbeat_ms || u64::from(t.lease_ms) * 3 / 2 > u64::from(t.detect_ms) {
-            faults.push(fault("timing.lease_ms", "at least three heartbeats and at most two thirds of detect_ms"));
+            faults.push(fault(
+                "timing.lease_ms",
+                "at least three heartbeats and at most two thirds of detect_ms",
+            ));
         }
     }
 
     /// The server with this id.
     #[must_use]
-    pub fn server(&self, id: NodeId) -> Option<&ServerConfig> { self.servers.iter().find(|s| s.id == id) }
+    pub fn server(&self, id: NodeId) -> Option<&ServerConfig> {
+        self.servers.iter().find(|s| s.id == id)
+    }
     /// The group with this id.
     #[must_use]
-    pub fn group(&self, id: GroupId) -> Option<&GroupConfig> { self.groups.iter().find(|g| g.id == id) }
+    pub fn group(&self, id: GroupId) -> Option<&GroupConfig> {
+        self.groups.iter().find(|g| g.id == id)
+    }
     /// The set with this id.
     #[must_use]
-    pub fn set(&self, id: SetId) -> Option<&SetConfig> { self.sets.iter().find(|s| s.id == id) }
+    pub fn set(&self, id: SetId) -> Option<&SetConfig> {
+        self.sets.iter().find(|s| s.id == id)
+    }
 }

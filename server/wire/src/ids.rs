@@ -49,10 +49,14 @@ number!(
 impl Time {
     /// This time plus a number of microseconds.
     #[must_use]
-    pub fn plus(self, micros: u64) -> Time { Time(self.0.saturating_add(micros)) }
+    pub fn plus(self, micros: u64) -> Time {
+        Time(self.0.saturating_add(micros))
+    }
     /// Microseconds since `earlier`; 0 if that lies ahead.
     #[must_use]
-    pub fn since(self, earlier: Time) -> u64 { self.0.saturating_sub(earlier.0) }
+    pub fn since(self, earlier: Time) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 /// Microseconds in a millisecond, for the time-outs of the cores.
@@ -65,7 +69,9 @@ impl NodeId {
     pub const BOTH: [NodeId; 2] = [NodeId(1), NodeId(2)];
     /// The other server of the pair.
     #[must_use]
-    pub fn twin(self) -> NodeId { if self.0 == 1 { NodeId(2) } else { NodeId(1) } }
+    pub fn twin(self) -> NodeId {
+        if self.0 == 1 { NodeId(2) } else { NodeId(1) }
+    }
 }
 
 macro_rules! random128 {

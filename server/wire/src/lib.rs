@@ -8,6 +8,8 @@ pub mod config;
 pub mod feed;
 pub mod ids;
 pub mod limits;
+pub mod text;
+pub mod verdict;
 pub mod view;
 
 pub use alert::{Event, EventKind, Severity};
@@ -15,6 +17,7 @@ pub use command::{Command, Operation, Refusal, RefusalKind, Reply};
 pub use config::ClusterConfig;
 pub use feed::{Feed, Hello};
 pub use ids::{
-    CommandId, Epoch, Generation, GroupId, Incarnation, LinkId, NodeId, Revision, Session, SetId, Time, WallClock,
+    CommandId, Epoch, Generation, GroupId, Incarnation, LinkId, NodeId, Revision, Session, SetId, Time,
+    WallClock,
 };
 pub use view::ClusterView;
