@@ -8,7 +8,7 @@ use peer::heartbeat::Heartbeat;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use wire::alert::EventKind;
-use wire::{GroupId, LinkId, Reply, SetId};
+use wire::{Event, GroupId, LinkId, Reply, SetId};
 
 /// Numbers a `Perform`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,8 +34,10 @@ pub enum Action {
     OrderDisk { set: SetId, order: ToDisk, after: Option<StoreToken> },
     /// Do something on this host; answered by one `Performed`, at the latest when `timeout_us` is over.
     Perform { id: ActionId, step: Step, timeout_us: u64, after: Option<StoreToken> },
-    /// Record an event and notify.
+    /// Record an event of this server under its next number, notify, and answer `EventRecorded`.
     Record { event: EventKind },
+    /// Keep an event of the twin as it is, if it is not known yet; answered by `EventRecorded` if it was new.
+    Keep { event: Event },
     /// Answer an operator's command given at this server.
     Answer { reply: Reply },
 }

@@ -6,10 +6,10 @@ use peer::control::FromDisk;
 use peer::heartbeat::Heartbeat;
 use serde::{Deserialize, Serialize};
 use wire::view::Readings;
-use wire::{ClusterConfig, Command, LinkId, NodeId, SetId};
+use wire::{ClusterConfig, Command, Event, LinkId, SetId};
 
 /// Somebody at the other end of a cluster channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Party {
     /// The other server's node process.
     Twin,
@@ -17,7 +17,7 @@ pub enum Party {
     Witness,
 }
 
-/// An input. The shell adds the time of arrival and the wall clock in [`Stamp`].
+/// An input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the line over a variant names its fields")]
 pub enum Input {
@@ -45,6 +45,9 @@ pub enum Input {
     ConfigChanged { config: ClusterConfig },
     /// This server's readings, once a second.
     ReadingsTaken { readings: Readings },
+    /// An event is in the store, this server's or the twin's: shown in the view. At start the shell hands in the latest
+    /// [`wire::limits::VIEW_EVENTS_MAX`], oldest first.
+    EventRecorded { event: Event },
     /// The deadline named by `next_deadline` has come.
     DeadlineReached,
 }

@@ -5,6 +5,11 @@
 
 pub mod action;
 pub mod input;
+pub mod persist;
+pub mod register;
+pub mod witness;
 
 pub use action::Action;
 pub use input::Input;
+pub use persist::Record;
+pub use witness::Witness;

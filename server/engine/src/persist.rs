@@ -1,0 +1,103 @@
+//! What must survive every crash of this server. Stored whole: one JSON document, small, written only when it changes.
+//!
+//! The rule of invariant 8: whatever leaves this server and depends on a change of the record waits for that record
+//! (`after` of the actions), and heartbeats tell only of what is stored.
+
+use crate::register::RegisterRecord;
+use peer::cluster::Servers;
+use peer::heartbeat::{ServerEntry, Wanted};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use wire::view::{Incident, ServerState};
+use wire::{GroupId, Incarnation, NodeId, WallClock};
+
+/// Version of the document; a program that does not know it refuses to start.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The engine's durable record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// The life of this host in which the record was written; another one at start means: it was down.
+    pub host: Option<Incarnation>,
+    /// The last life of the twin's host that was heard.
+    pub twin_host: Option<Incarnation>,
+    /// The server was stopped in order: a new life of its host is a start, not a failure.
+    pub clean: bool,
+    /// Server states, by server.
+    pub servers: BTreeMap<NodeId, ServerEntry>,
+    /// One record for each group.
+    pub groups: BTreeMap<GroupId, GroupRecord>,
+    /// Failovers counted so far in this cluster.
+    pub incidents: u64,
+    /// The last failover, for the page.
+    pub incident: Option<Incident>,
+}
+
+/// What is durable of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Acceptor, pending proposals, known value.
+    pub register: RegisterRecord,
+    /// What is wanted of it.
+    pub wanted: Wanted,
+    /// What its last start here took, by step, in milliseconds: the forecast's source.
+    pub start_ms: Vec<(wire::alert::StepKind, u64)>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Record {
+            version: RECORD_VERSION,
+            host: None,
+            twin_host: None,
+            clean: true,
+            servers: NodeId::BOTH.into_iter().map(|server| (server, first_entry(server))).collect(),
+            groups: BTreeMap::new(),
+            incidents: 0,
+            incident: None,
+        }
+    }
+}
+
+impl Default for GroupRecord {
+    fn default() -> Self {
+        GroupRecord { register: RegisterRecord::default(), wanted: UNDECIDED, start_ms: Vec::new() }
+    }
+}
+
+/// Nothing was decided about a group.
+pub const UNDECIDED: Wanted = Wanted {
+    version: 0,
+    author: NodeId(0),
+    run: false,
+    on: NodeId(0),
+    failed_over: false,
+    failed: Servers::NONE,
+};
+
+fn first_entry(server: NodeId) -> ServerEntry {
+    ServerEntry {
+        version: 0,
+        author: NodeId(0),
+        server,
+        state: ServerState::Normal,
+        recovering: false,
+        leaving: false,
+        since: WallClock(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_survives_json() {
+        let mut record = Record { host: Some(Incarnation([5; 16])), ..Record::default() };
+        record.groups.insert(GroupId(3), GroupRecord::default());
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+}
