@@ -204,14 +204,6 @@ impl Lab {
         self.folder().join(format!("server{}", server.0))
     }
 
-    /// Where the data begins in an image file, in bytes.
-    ///
-    /// # Errors
-    /// When it is not known.
-    pub fn data_offset(&self) -> Result<u64> {
-        bail!("not known")
-    }
-
     /// Kills the launcher with `kill -9`, so that it takes nothing away; the folder and what the machine held before.
     ///
     /// # Errors

@@ -107,7 +107,10 @@ pub fn cut_active(lab: &mut Lab) -> Result<Cut> {
     let mut on_winner = lab.writer(&name(winner))?;
     on_loser.wait_for_more(TAKE_OVER)?;
     let cut_ms = crate::writer::now_ms();
-    lab.demo(&["cut", &name(loser)])?;
+    let cables = ["ic1".to_owned(), "ic2".to_owned(), format!("public-{}", loser.0)];
+    for cable in &cables {
+        lab.demo(&["cut", cable])?;
+    }
     lab.wait("the witness decides for the other server", TAKE_OVER, |status| {
         runs(status, winner, winner).then_some(())
     })?;
@@ -117,7 +120,9 @@ pub fn cut_active(lab: &mut Lab) -> Result<Cut> {
     std::thread::sleep(Duration::from_secs(3));
     told_winner.extend(on_winner.end()?);
     let told_loser = on_loser.end()?;
-    lab.demo(&["mend", &name(loser)])?;
+    for cable in &cables {
+        lab.demo(&["mend", cable])?;
+    }
     let lost = acknowledged(&told_loser);
     // Until the cut the winner's writer reached the loser's application over the LAN: what counts came after a silence.
     let won: Vec<(u64, u64)> =

@@ -16,7 +16,7 @@ const FLUSH_ROUNDS: u64 = 2;
 
 /// The backings, as the launcher names them: unflushed writes are lost at the kill; flush does nothing.
 const VOLATILE: &str = "volatile";
-const NO_FLUSH: &str = "volatile-no-flush";
+const NO_FLUSH: &str = "volatile-lying";
 
 /// The show.
 ///
