@@ -1,0 +1,52 @@
+//! A file or device with O_DIRECT, through the ring.
+
+use super::{Backing, Durable, hasher::Hasher};
+use crate::inbox::Outbox;
+use crate::ring::Ring;
+use crate::ring::memory::Buffer;
+use crate::token::{DiskJob, Token};
+use mirror::action::OpId;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+/// The real backing.
+pub(crate) struct Direct {
+    file: Arc<File>,
+    hasher: Hasher,
+    no_flush: bool,
+}
+
+impl Direct {
+    /// Over a file opened with O_DIRECT.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn new(file: File, no_flush: bool, outbox: Outbox) -> std::io::Result<Self> {
+        let file = Arc::new(file);
+        let hasher = Hasher::new(file.clone(), outbox)?;
+        Ok(Direct { file, hasher, no_flush })
+    }
+}
+
+impl Backing for Direct {
+    fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize) {
+        ring.write(Token::Disk(job), self.file.as_fd(), offset, data, length);
+    }
+
+    fn read(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, into: Buffer, length: usize) {
+        ring.read(Token::Disk(job), self.file.as_fd(), offset, into, length);
+    }
+
+    fn flush(&mut self, ring: &mut Ring<Token>, job: DiskJob, what: Durable) {
+        if self.no_flush && what == Durable::Data {
+            ring.nothing(Token::Disk(job));
+        } else {
+            ring.datasync(Token::Disk(job), self.file.as_fd());
+        }
+    }
+
+    fn hash(&mut self, op: OpId, offset: u64, length: usize) {
+        self.hasher.hash(op, offset, length);
+    }
+}

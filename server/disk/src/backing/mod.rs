@@ -1,0 +1,83 @@
+//! The local disk: where the copy's bytes are. The real one is a file or device with direct I/O; the volatile one behaves
+//! like a disk with a cache that a power loss empties.
+
+mod direct;
+mod hasher;
+mod volatile;
+
+pub(crate) use direct::Direct;
+pub(crate) use volatile::Volatile;
+
+use crate::limits::LOCK;
+use crate::ring::Ring;
+use crate::ring::memory::Buffer;
+use crate::token::{DiskJob, Token};
+use anyhow::Context as _;
+use mirror::action::OpId;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a flush must make durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// Everything written so far.
+    Data,
+    /// At least the control area.
+    Control,
+}
+
+/// The local disk. Offsets are those of the backing, control area included. Each call is answered by exactly one
+/// completion of `Token::Disk` in the ring or one `Outcome::Disk` in the inbox.
+pub(crate) trait Backing {
+    /// Writes the first `length` bytes of `data`.
+    fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize);
+    /// Reads `length` bytes; the buffer comes back with the answer.
+    fn read(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, into: Buffer, length: usize);
+    /// Makes completed writes durable.
+    fn flush(&mut self, ring: &mut Ring<Token>, job: DiskJob, what: Durable);
+    /// Hashes each block of a range; answered by `Outcome::Hashed`.
+    fn hash(&mut self, op: OpId, offset: u64, length: usize);
+}
+
+/// Opens a backing for the data path, locked against every other disk process: the lock of a killed one is only gone when
+/// its last write has landed (DATA-PATH).
+///
+/// # Errors
+/// It cannot be opened, or another process keeps it.
+pub(crate) fn open(path: &Path, direct: bool) -> anyhow::Result<File> {
+    let flags = if direct { libc::O_DIRECT } else { 0 };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+        .with_context(|| format!("open the backing {}: does it exist, and support direct I/O?", path.display()))?;
+    lock(&file).with_context(|| {
+        format!("{} is locked by another process: end the other disk process of this set", path.display())
+    })?;
+    Ok(file)
+}
+
+fn lock(file: &File) -> Result<(), rustix::io::Errno> {
+    let end = Instant::now() + LOCK;
+    loop {
+        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Alignment that direct I/O on this file needs, in bytes; 4096 when the file system does not tell.
+pub(crate) fn alignment(file: &File) -> u32 {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let known = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
+    known.ok().map(|found| found.stx_dio_offset_align).filter(|align| *align >= 512).unwrap_or(4096)
+}

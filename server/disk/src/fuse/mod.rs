@@ -1,0 +1,262 @@
+//! The front end: the kernel's FUSE requests for one file become the core's requests, its replies go back.
+
+pub(crate) mod wire;
+
+use crate::limits::{BACKGROUND_MAX, LARGE_BYTES, SMALL_BYTES, WRITE_MAX};
+use crate::pools::Pools;
+use crate::ring::memory::Buffer;
+use mirror::input::{Range, RequestId};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use wire::{FILE, HEAD, HEAD_AND_ARGS, NAME, ROOT, Request};
+
+/// What came from the kernel for the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Write(RequestId, Range),
+    Read(RequestId, Range),
+    Flush(RequestId),
+}
+
+/// What one look at the descriptor gave.
+pub(crate) enum Taken {
+    /// Something for the core.
+    Wanted(Wanted),
+    /// Answered here.
+    Served,
+    /// Nothing waits.
+    Empty,
+    /// No slot is free: look again when one is.
+    Stalled,
+    /// The connection has ended: unmounted or aborted.
+    Ended,
+}
+
+/// A request of the kernel that the core works on.
+pub(crate) struct Pending {
+    unique: u64,
+    /// Bytes of the request.
+    pub length: usize,
+    /// A write's payload, or a read's result.
+    pub data: Option<Arc<Buffer>>,
+    /// A read's buffer before it is filled.
+    pub into: Option<Buffer>,
+    read: bool,
+}
+
+/// A FUSE connection.
+pub(crate) struct Front {
+    descriptor: OwnedFd,
+    /// Tells this connection's polls from those of an earlier one.
+    serial: u32,
+    size: u64,
+    next: u64,
+    pending: BTreeMap<RequestId, Pending>,
+    /// The large slot that stands ready for the next request.
+    ready: Option<Buffer>,
+    /// A read that waits for a slot: (unique, offset, size).
+    parked: Option<(u64, u64, u32)>,
+}
+
+impl Front {
+    /// Serves a connection whose file has this size. `first`: number of its first request, above all earlier ones.
+    pub(crate) fn new(descriptor: OwnedFd, serial: u32, size: u64, first: u64) -> Self {
+        Front { descriptor, serial, size, next: first, pending: BTreeMap::new(), ready: None, parked: None }
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Number the next request will bear.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Requests under way.
+    pub(crate) fn busy(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// A request under way.
+    pub(crate) fn pending(&mut self, request: RequestId) -> Option<&mut Pending> {
+        self.pending.get_mut(&request)
+    }
+
+    fn begin(&mut self, pending: Pending) -> RequestId {
+        let request = RequestId(self.next);
+        self.next += 1;
+        self.pending.insert(request, pending);
+        request
+    }
+
+    /// Takes one request off the descriptor. The iovec is head, then an aligned slot: a write's data lands where direct I/O
+    /// wants it.
+    pub(crate) fn take(&mut self, pools: &Pools) -> Taken {
+        if let Some((unique, offset, size)) = self.parked.take() {
+            return self.read(pools, unique, offset, size);
+        }
+        let Some(mut slot) = self.ready.take().or_else(|| pools.take(LARGE_BYTES)) else { return Taken::Stalled };
+        let mut head = [0; HEAD_AND_ARGS];
+        let read = rustix::io::readv(
+            &self.descriptor,
+            &mut [IoSliceMut::new(&mut head), IoSliceMut::new(slot.bytes_mut())],
+        );
+        let length = match read {
+            Ok(length) => length,
+            Err(error) => {
+                self.ready = Some(slot);
+                return match error {
+                    // ENOENT: the request was interrupted before it could be read.
+                    Errno::INTR | Errno::NOENT => Taken::Served,
+                    Errno::AGAIN => Taken::Empty,
+                    _ => Taken::Ended,
+                };
+            }
+        };
+        self.dispatch(pools, &head, slot, length)
+    }
+
+    fn dispatch(&mut self, pools: &Pools, head: &[u8; HEAD_AND_ARGS], slot: Buffer, length: usize) -> Taken {
+        // All but WRITE are short: put together in one piece.
+        let opcode_is_write = head.get(4..8) == Some(&16_u32.to_le_bytes());
+        let mut whole = head.get(..length.min(HEAD_AND_ARGS)).unwrap_or_default().to_vec();
+        if !opcode_is_write {
+            whole.extend_from_slice(slot.first(length.saturating_sub(HEAD_AND_ARGS)));
+        }
+        let (about, request) = match wire::parse(&whole) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.ready = Some(slot);
+                let unique = whole.get(8..16).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+                tracing::warn!(%error, "a request of the kernel is not understood");
+                self.reply(unique, libc::EINVAL, &[]);
+                return Taken::Served;
+            }
+        };
+        let unique = about.unique;
+        if let Request::Write { offset, size } = request {
+            return self.write(pools, unique, offset, size, slot, length);
+        }
+        self.ready = Some(slot);
+        match request {
+            Request::Read { offset, size } => return self.read(pools, unique, offset, size),
+            Request::Sync if about.node == FILE => {
+                let pending = Pending { unique, length: 0, data: None, into: None, read: false };
+                return Taken::Wanted(Wanted::Flush(self.begin(pending)));
+            }
+            Request::Init { major, minor, read_ahead, flags } => {
+                match wire::init((major, minor), read_ahead, flags, WRITE_MAX, BACKGROUND_MAX) {
+                    Some(answer) => self.reply(unique, 0, &answer),
+                    None => {
+                        tracing::warn!(major, minor, "this kernel's FUSE is too old: Linux 5.4 or newer is needed");
+                        self.reply(unique, libc::EPROTO, &[]);
+                    }
+                }
+            }
+            Request::Lookup { name } if about.node == ROOT && name == NAME => {
+                self.reply(unique, 0, &wire::entry(self.size));
+            }
+            Request::Lookup { .. } => self.reply(unique, libc::ENOENT, &[]),
+            Request::Attributes => self.reply(unique, 0, &wire::attribute_reply(about.node, self.size)),
+            Request::Open => self.reply(unique, 0, &wire::open(about.node)),
+            Request::List { offset, size } => self.reply(unique, 0, &wire::list(offset, size)),
+            Request::Statistics => self.reply(unique, 0, &wire::statistics(self.size)),
+            Request::Nothing | Request::Sync => self.reply(unique, 0, &[]),
+            Request::Forbidden => self.reply(unique, libc::EPERM, &[]),
+            Request::Unknown => self.reply(unique, libc::ENOSYS, &[]),
+            Request::Silent | Request::Write { .. } => {}
+        }
+        debug_assert!(HEAD <= length);
+        Taken::Served
+    }
+
+    /// Whether a range is within the device and whole sectors.
+    fn range(&self, offset: u64, size: u32) -> Option<Range> {
+        let end = offset.checked_add(u64::from(size))?;
+        let whole = offset.is_multiple_of(512) && size.is_multiple_of(512);
+        (size > 0 && size <= WRITE_MAX && end <= self.size && whole).then_some(Range { offset, length: size })
+    }
+
+    fn write(&mut self, pools: &Pools, unique: u64, offset: u64, size: u32, slot: Buffer, got: usize) -> Taken {
+        let length = size as usize;
+        let Some(range) = self.range(offset, size).filter(|_| got == HEAD_AND_ARGS + length) else {
+            self.ready = Some(slot);
+            self.reply(unique, libc::EINVAL, &[]);
+            return Taken::Served;
+        };
+        // A short write moves to a small slot, so that the large one stands ready again; without one it keeps the large.
+        let small = if length <= SMALL_BYTES { pools.small.take() } else { None };
+        let data = match small {
+            Some(mut small) => {
+                if let Some(to) = small.bytes_mut().get_mut(..length) {
+                    to.copy_from_slice(slot.first(length));
+                }
+                self.ready = Some(slot);
+                small
+            }
+            None => slot,
+        };
+        let pending = Pending { unique, length, data: Some(Arc::new(data)), into: None, read: false };
+        Taken::Wanted(Wanted::Write(self.begin(pending), range))
+    }
+
+    fn read(&mut self, pools: &Pools, unique: u64, offset: u64, size: u32) -> Taken {
+        let Some(range) = self.range(offset, size) else {
+            self.reply(unique, libc::EINVAL, &[]);
+            return Taken::Served;
+        };
+        let Some(into) = pools.take(size as usize).or_else(|| self.spare(size as usize)) else {
+            self.parked = Some((unique, offset, size));
+            return Taken::Stalled;
+        };
+        let length = size as usize;
+        let pending = Pending { unique, length, data: None, into: Some(into), read: true };
+        Taken::Wanted(Wanted::Read(self.begin(pending), range))
+    }
+
+    /// With nothing else under way the slot that stands ready may be used, or a long read would wait for ever.
+    fn spare(&mut self, length: usize) -> Option<Buffer> {
+        if self.pending.is_empty() && length <= LARGE_BYTES { self.ready.take() } else { None }
+    }
+
+    /// Answers a request of the core's.
+    pub(crate) fn answer(&mut self, request: RequestId, errno: i32) {
+        let Some(pending) = self.pending.remove(&request) else { return };
+        if errno != 0 {
+            self.reply(pending.unique, errno, &[]);
+        } else if pending.read {
+            match &pending.data {
+                Some(data) => self.reply(pending.unique, 0, data.first(pending.length)),
+                None => self.reply(pending.unique, libc::EIO, &[]),
+            }
+        } else if pending.length > 0 {
+            self.reply(pending.unique, 0, &wire::written(pending.length as u32));
+        } else {
+            self.reply(pending.unique, 0, &[]);
+        }
+    }
+
+    fn reply(&self, unique: u64, errno: i32, body: &[u8]) {
+        let head = wire::reply_head(unique, errno, body.len());
+        let mut tries = 0;
+        loop {
+            match rustix::io::writev(&self.descriptor, &[IoSlice::new(&head), IoSlice::new(body)]) {
+                Err(Errno::INTR) if tries < 16 => tries += 1,
+                // ENOENT: the kernel no longer waits for it. ENODEV: the connection has ended.
+                Ok(_) | Err(Errno::NOENT | Errno::NODEV) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a reply to the kernel was refused");
+                    return;
+                }
+            }
+        }
+    }
+}

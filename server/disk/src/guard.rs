@@ -1,0 +1,216 @@
+//! What happens on this host at the end of the lease, while the node process is away: addresses stay refreshed as long as
+//! the lease lasts and are dropped at its end; a fenced set takes its processes and mounts with it (DESIGN section 6).
+
+use crate::device::{Place, sweep};
+use crate::limits::{FENCE_WAIT, GUARD, JOBS_MAX, STACK_BYTES};
+use os::clock::{BootClock, Clock as _};
+use os::link::{Lifetime, Network};
+use os::mount::{HostMounts, Mounts as _};
+use peer::control::{GuardedAddress, GuardedProcess};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use wire::Time;
+
+/// What is guarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Guarded {
+    pub addresses: Vec<GuardedAddress>,
+    pub processes: Vec<GuardedProcess>,
+    pub mounts: Vec<PathBuf>,
+}
+
+enum Order {
+    Guard(Guarded),
+    NodePresent(bool),
+    Fence(SyncSender<()>),
+}
+
+/// No lease at all.
+const NONE: u64 = 0;
+/// A lease without end.
+const ENDLESS: u64 = u64::MAX;
+
+/// The guard thread's handle. The lease's end is shared, so that it is kept even when the loop hangs on a disk.
+pub(crate) struct Guard {
+    orders: SyncSender<Order>,
+    until: Arc<AtomicU64>,
+    fencing: Option<Receiver<()>>,
+}
+
+impl Guard {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start(place: Place) -> std::io::Result<Self> {
+        let (orders, queue) = sync_channel(JOBS_MAX);
+        let until = Arc::new(AtomicU64::new(NONE));
+        let state = State {
+            until: until.clone(),
+            guarded: Guarded::default(),
+            node: false,
+            held: false,
+            place,
+        };
+        let thread = std::thread::Builder::new().name("guard".into()).stack_size(STACK_BYTES);
+        thread.spawn(move || watch(state, &queue))?;
+        Ok(Guard { orders, until, fencing: None })
+    }
+
+    /// Replaces what is guarded.
+    pub(crate) fn set(&self, guarded: Guarded) {
+        let _ = self.orders.try_send(Order::Guard(guarded));
+    }
+
+    /// While the node process is there, it looks after its addresses itself.
+    pub(crate) fn node(&self, present: bool) {
+        let _ = self.orders.try_send(Order::NodePresent(present));
+    }
+
+    /// The lease as the core sees it: `None` is none, `Some(None)` one without end.
+    pub(crate) fn lease(&self, until: Option<Option<Time>>) {
+        let value = match until {
+            None => NONE,
+            Some(None) => ENDLESS,
+            Some(Some(time)) => time.0,
+        };
+        self.until.store(value, Ordering::SeqCst);
+    }
+
+    /// Kills, aborts, unmounts and drops, once.
+    pub(crate) fn fence(&mut self) {
+        if self.fencing.is_none() {
+            let (done, finished) = sync_channel(1);
+            let _ = self.orders.try_send(Order::Fence(done));
+            self.fencing = Some(finished);
+        }
+    }
+
+    /// Waits until a fence that was begun is complete, at most [`FENCE_WAIT`].
+    pub(crate) fn finish(&self) {
+        if let Some(finished) = &self.fencing {
+            let _ = finished.recv_timeout(FENCE_WAIT);
+        }
+    }
+}
+
+struct State {
+    until: Arc<AtomicU64>,
+    guarded: Guarded,
+    node: bool,
+    /// Addresses were refreshed from here since they were last dropped.
+    held: bool,
+    place: Place,
+}
+
+fn watch(mut state: State, queue: &Receiver<Order>) {
+    loop {
+        match queue.recv_timeout(GUARD) {
+            Ok(Order::Guard(guarded)) => {
+                state.held |= !guarded.addresses.is_empty();
+                state.guarded = guarded;
+            }
+            Ok(Order::NodePresent(present)) => {
+                state.node = present;
+                state.held |= !present && !state.guarded.addresses.is_empty();
+            }
+            Ok(Order::Fence(done)) => {
+                fence(&mut state);
+                let _ = done.try_send(());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        tick(&mut state);
+    }
+}
+
+fn tick(state: &mut State) {
+    let until = state.until.load(Ordering::SeqCst);
+    if until > BootClock.now().0 {
+        if !state.node && !state.guarded.addresses.is_empty() {
+            refresh(&state.guarded.addresses);
+            state.held = true;
+        }
+    } else if state.held {
+        // Dropped even when node is there: at the end of the lease nobody may be later than the twin's waiting time.
+        state.held = false;
+        drop_addresses(&state.guarded.addresses);
+    }
+}
+
+fn refresh(addresses: &[GuardedAddress]) {
+    let mut network = match Network::open() {
+        Ok(network) => network,
+        Err(error) => {
+            tracing::warn!(%error, "guarded addresses cannot be refreshed");
+            return;
+        }
+    };
+    for one in addresses {
+        let lifetime = Lifetime::Seconds(one.lifetime_s);
+        if let Err(error) = network.put_address(one.interface, one.address, one.prefix, lifetime) {
+            tracing::warn!(address = %one.address, %error, "a guarded address cannot be refreshed");
+        }
+    }
+}
+
+fn drop_addresses(addresses: &[GuardedAddress]) {
+    if addresses.is_empty() {
+        return;
+    }
+    let dropped = Network::open().and_then(|mut network| {
+        addresses.iter().try_for_each(|one| {
+            network.delete_address(one.interface, one.address, one.prefix).map(|there| {
+                if there {
+                    tracing::warn!(address = %one.address, "the lease has ended: address dropped");
+                }
+            })
+        })
+    });
+    if let Err(error) = dropped {
+        tracing::warn!(%error, "a guarded address cannot be dropped; its kernel lifetime will end it");
+    }
+}
+
+fn fence(state: &mut State) {
+    tracing::warn!("fenced: address, processes and block device of this set are taken away");
+    drop_addresses(&state.guarded.addresses);
+    for one in &state.guarded.processes {
+        kill(one);
+    }
+    // Aborts the FUSE connection first: whoever waits in the kernel for this device gets an error and can die.
+    if let Err(error) = sweep(&state.place) {
+        tracing::warn!(%error, "the block device cannot be withdrawn");
+    }
+    for mount in &state.guarded.mounts {
+        if let Err(error) = HostMounts.unmount_lazily(mount) {
+            tracing::warn!(mount = %mount.display(), %error, "cannot unmount");
+        }
+    }
+    // What was forked between the first look and the abort.
+    for one in std::mem::take(&mut state.guarded.processes) {
+        kill(&one);
+    }
+    state.guarded = Guarded::default();
+}
+
+/// Kills a process group and the session it leads, if its leader is still the process that was meant.
+fn kill(one: &GuardedProcess) {
+    let Some(leader) = i32::try_from(one.pid).ok().and_then(Pid::from_raw) else { return };
+    let meant = os::proc::stat(one.pid).is_none_or(|stat| stat.started == one.started);
+    if !meant {
+        return;
+    }
+    for member in os::proc::session(one.pid) {
+        if let Some(pid) = i32::try_from(member).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    if os::proc::stat(one.pid).is_some() {
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+}

@@ -1,0 +1,66 @@
+//! Every bound of the disk process, each with its reason.
+
+use std::time::Duration;
+
+/// Bytes of a small slot: file systems write 4 KiB blocks, journals up to 16 KiB at once.
+pub const SMALL_BYTES: usize = 16 * 1024;
+/// Small slots: one for each request the kernel may have under way ([`BACKGROUND_MAX`]).
+pub const SMALL_SLOTS: usize = 256;
+/// Bytes of a large slot: the largest request of the front end and the longest payload of a frame.
+pub const LARGE_BYTES: usize = 1024 * 1024;
+/// Large slots: four under way fill any disk, one more stands ready to be read into; all slots stay below 10 MiB so that
+/// a set fits the 18 MB of requirement C14.
+pub const LARGE_SLOTS: usize = 5;
+/// Largest write the kernel may send in one request; the kernel's own limit is 256 pages.
+pub const WRITE_MAX: u32 = 1024 * 1024;
+/// Requests the kernel may have under way; its default of 12 costs a third of the throughput (DATA-PATH).
+pub const BACKGROUND_MAX: u16 = 256;
+/// Requests taken from the kernel before what they caused is submitted: batches without letting the disk idle.
+pub const REQUESTS_PER_TURN: usize = 64;
+
+/// Submission entries of the ring: a full turn of requests, each with a write and a send, fits.
+pub const RING_ENTRIES: u32 = 256;
+/// Completion entries: four times the submissions, so that a burst never overflows.
+pub const RING_COMPLETIONS: u32 = 1024;
+/// Busy-poll before sleeping: most of a single write's latency is wake-ups (DATA-PATH).
+pub const SPIN: Duration = Duration::from_micros(50);
+/// Busy-poll only while at most so many requests are under way: at depth it gains nothing.
+pub const SPIN_REQUESTS_MAX: usize = 2;
+
+/// Frames of one send: with [`SEND_BYTES`] the length of a batch.
+pub const SEND_FRAMES: usize = 64;
+/// Bytes of one send: what a socket buffer takes at once.
+pub const SEND_BYTES: usize = 1024 * 1024;
+/// Bytes received at once into the staging buffer.
+pub const STAGING_BYTES: usize = 256 * 1024;
+/// Frames that wait to be sent; the core's own windows stay far below, so more means a broken core.
+pub const OUTGOING_MAX: usize = 65_536;
+
+/// One attempt to reach the twin over one interconnect: many times a round trip, short enough to try both before
+/// `reconnect_grace` (500 ms) is over.
+pub const DIAL: Duration = Duration::from_millis(200);
+/// The whole handshake: two messages each way.
+pub const HANDSHAKE: Duration = Duration::from_millis(500);
+/// Pause after a failed round of dialling: first and longest.
+pub const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How often a listener that could not be opened is tried again.
+pub const LISTEN_AGAIN: Duration = Duration::from_millis(500);
+/// Connections in their handshake at once: a stranger must not use up threads.
+pub const HANDSHAKES_MAX: usize = 8;
+
+/// The lock of a dead predecessor goes with its last write: some 35 ms were seen (DATA-PATH), a hung disk takes longer.
+pub const LOCK: Duration = Duration::from_secs(10);
+/// Mounting and attaching the device; a healthy one takes milliseconds.
+pub const ATTACH: Duration = Duration::from_secs(10);
+/// How often the guard looks at the lease and refreshes addresses; kernel lifetimes are whole seconds.
+pub const GUARD: Duration = Duration::from_millis(200);
+/// How long the end of the process waits for its own fence; the kernel's part takes milliseconds.
+pub const FENCE_WAIT: Duration = Duration::from_secs(3);
+/// Status messages for mere progress (`peer::control::FromDisk`).
+pub const CONTROL_OUT_MAX: usize = 1024 * 1024;
+/// Bytes the volatile backing holds before it applies some early, as a disk's cache does.
+pub const VOLATILE_BYTES: usize = 64 * 1024 * 1024;
+/// Jobs that wait for a worker thread.
+pub const JOBS_MAX: usize = 4096;
+/// Stack of a worker thread: locked in memory, and none recurses.
+pub const STACK_BYTES: usize = 256 * 1024;

@@ -1,0 +1,183 @@
+//! Who may open a block link: both ends prove that they know the cluster key before any frame.
+//!
+//! Each side sends a greeting (who it is, a fresh random challenge), then a proof: a BLAKE3 tag under the cluster key over the
+//! role, both greetings and so both challenges. The role in the tag keeps a proof from being sent back to its maker.
+
+use std::io::{self, Read, Write};
+use wire::{NodeId, SetId};
+
+/// First bytes of every block link; the last one is the version.
+const MAGIC: [u8; 8] = *b"futagoB\x01";
+/// Bytes of a greeting.
+const GREETING: usize = 64;
+/// Bytes of a proof.
+const PROOF: usize = 32;
+/// Separates these tags from all other uses of the cluster key.
+const CONTEXT: &[u8] = b"futago block link proof 1";
+
+/// The cluster's secret, 32 random bytes; printed nowhere.
+#[derive(Clone)]
+pub(crate) struct Key([u8; 32]);
+
+impl Key {
+    /// From the key file's bytes.
+    pub(crate) fn new(bytes: [u8; 32]) -> Self {
+        Key(bytes)
+    }
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The mirror set.
+    pub set: SetId,
+    /// This side's server.
+    pub side: NodeId,
+}
+
+/// Which end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Dialler,
+    Listener,
+}
+
+/// Why a connection is not the twin's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stranger {
+    #[error("no answer in the handshake: {0}")]
+    Silent(#[from] io::Error),
+    #[error("not a futago block link of this version: the same program is needed on both servers")]
+    Version,
+    #[error("it is {found:?}, {wanted:?} was expected: check the configuration of both servers")]
+    Other { found: Identity, wanted: Identity },
+    #[error("it does not know the cluster key: pair the servers again if it is the twin")]
+    Key,
+}
+
+fn greeting(who: Identity, challenge: [u8; 32]) -> [u8; GREETING] {
+    let mut bytes = [0; GREETING];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&who.set.0.to_le_bytes());
+    bytes[10] = who.side.0;
+    bytes[32..].copy_from_slice(&challenge);
+    bytes
+}
+
+fn identity(greeting: &[u8; GREETING]) -> Result<Identity, Stranger> {
+    if greeting[..8] != MAGIC {
+        return Err(Stranger::Version);
+    }
+    Ok(Identity { set: SetId(u16::from_le_bytes([greeting[8], greeting[9]])), side: NodeId(greeting[10]) })
+}
+
+fn proof(key: &Key, from: End, dialler: &[u8; GREETING], listener: &[u8; GREETING]) -> blake3::Hash {
+    let role = match from {
+        End::Dialler => b"dialler!",
+        End::Listener => b"listener",
+    };
+    let mut hasher = blake3::Hasher::new_keyed(&key.0);
+    hasher.update(CONTEXT).update(role).update(dialler).update(listener);
+    hasher.finalize()
+}
+
+/// Greets and proves over a fresh stream whose reads and writes are bounded in time by the caller.
+///
+/// # Errors
+/// The other end is silent, another version, another identity than `peer`, or without the key.
+pub(crate) fn shake(
+    stream: &mut (impl Read + Write),
+    end: End,
+    me: Identity,
+    peer: Identity,
+    key: &Key,
+    challenge: [u8; 32],
+) -> Result<(), Stranger> {
+    let mine = greeting(me, challenge);
+    stream.write_all(&mine)?;
+    let mut theirs = [0; GREETING];
+    stream.read_exact(&mut theirs)?;
+    let found = identity(&theirs)?;
+    if found != peer {
+        return Err(Stranger::Other { found, wanted: peer });
+    }
+    let (dialler, listener, other) = match end {
+        End::Dialler => (&mine, &theirs, End::Listener),
+        End::Listener => (&theirs, &mine, End::Dialler),
+    };
+    stream.write_all(proof(key, end, dialler, listener).as_bytes())?;
+    let mut answer = [0; PROOF];
+    stream.read_exact(&mut answer)?;
+    // blake3::Hash compares in constant time.
+    if proof(key, other, dialler, listener) != blake3::Hash::from_bytes(answer) {
+        return Err(Stranger::Key);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    const ONE: Identity = Identity { set: SetId(3), side: NodeId(1) };
+    const TWO: Identity = Identity { set: SetId(3), side: NodeId(2) };
+
+    type Outcome = Result<(), Stranger>;
+
+    fn meet(key_one: [u8; 32], key_two: [u8; 32], wanted: Identity) -> (Outcome, Outcome) {
+        let (mut one, mut two) = UnixStream::pair().unwrap();
+        one.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        two.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let listener = std::thread::spawn(move || {
+            shake(&mut two, End::Listener, TWO, ONE, &Key::new(key_two), [2; 32])
+        });
+        let dialled = shake(&mut one, End::Dialler, ONE, wanted, &Key::new(key_one), [1; 32]);
+        drop(one);
+        (dialled, listener.join().unwrap())
+    }
+
+    #[test]
+    fn twins_meet() {
+        let (dialled, listened) = meet([7; 32], [7; 32], TWO);
+        dialled.unwrap();
+        listened.unwrap();
+    }
+
+    #[test]
+    fn another_key_is_refused_on_both_sides() {
+        let (dialled, listened) = meet([7; 32], [8; 32], TWO);
+        assert!(matches!(dialled, Err(Stranger::Key | Stranger::Silent(_))));
+        assert!(matches!(listened, Err(Stranger::Key | Stranger::Silent(_))));
+    }
+
+    #[test]
+    fn another_set_is_named() {
+        let (dialled, _) = meet([7; 32], [7; 32], Identity { set: SetId(4), side: NodeId(2) });
+        assert!(matches!(dialled, Err(Stranger::Other { found: TWO, .. })));
+    }
+
+    /// A stream that says back what it is told, as one without the key could.
+    struct Mirror(std::collections::VecDeque<u8>);
+    impl Read for Mirror {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+    }
+    impl Write for Mirror {
+        fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+            self.0.write(from)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_echo_proves_nothing() {
+        let mut echo = Mirror(std::collections::VecDeque::new());
+        let result = shake(&mut echo, End::Dialler, ONE, ONE, &Key::new([7; 32]), [1; 32]);
+        assert!(matches!(result, Err(Stranger::Key)));
+    }
+}

@@ -1,0 +1,226 @@
+//! The authenticated stream to the twin inside the loop: frames in and out, one send under way, payloads into slots.
+
+use crate::limits::{OUTGOING_MAX, SEND_BYTES, SEND_FRAMES, SMALL_BYTES, STAGING_BYTES};
+use crate::pools::Pools;
+use crate::ring::memory::Buffer;
+use crate::ring::{Piece, Ring};
+use crate::token::Token;
+use peer::block::{Frame, FrameFault, HEADER_BYTES, Header, checksum, decode_body, decode_header, encode};
+use rustix::net::{Shutdown, shutdown};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+/// What the bytes received so far give.
+pub(crate) enum Step {
+    /// A frame, with its payload.
+    Frame(Frame, Option<Buffer>),
+    /// Nothing before more bytes come.
+    Hungry,
+    /// Nothing before a slot is free.
+    Stalled,
+}
+
+/// A frame whose payload is still coming.
+struct Incoming {
+    header: Header,
+    frame: Frame,
+    /// Away while the kernel receives into it.
+    buffer: Option<Buffer>,
+    got: usize,
+}
+
+/// A connected block link.
+pub(crate) struct Stream {
+    socket: Arc<OwnedFd>,
+    /// Tells this connection's completions from those of an earlier one.
+    serial: u32,
+    /// Away while the kernel receives into it.
+    staging: Option<Buffer>,
+    start: usize,
+    end: usize,
+    receiving: bool,
+    /// The next frame's head when there was no slot for its payload.
+    parsed: Option<(Header, Frame)>,
+    incoming: Option<Incoming>,
+    outgoing: VecDeque<Piece>,
+    sending: bool,
+    /// Bytes handed to the kernel since the connection began.
+    pub sent: u64,
+}
+
+impl Stream {
+    /// Takes over a connected socket; `None` without memory.
+    pub(crate) fn new(socket: OwnedFd, serial: u32) -> Option<Self> {
+        Some(Stream {
+            socket: Arc::new(socket),
+            serial,
+            staging: Some(Buffer::new(STAGING_BYTES)?),
+            start: 0,
+            end: 0,
+            receiving: false,
+            parsed: None,
+            incoming: None,
+            outgoing: VecDeque::new(),
+            sending: false,
+            sent: 0,
+        })
+    }
+
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Ends the connection for both directions; what is under way completes with an error.
+    pub(crate) fn close(&self) {
+        let _ = shutdown(&*self.socket, Shutdown::Both);
+    }
+
+    /// Queues a frame. `false`: too many wait, the twin takes nothing.
+    pub(crate) fn queue(&mut self, frame: &Frame, data: Option<&Arc<Buffer>>) -> Result<bool, FrameFault> {
+        let length = frame.payload_length() as usize;
+        let payload = data.map(|data| data.first(length)).unwrap_or_default();
+        if payload.len() != length {
+            return Err(FrameFault::Limit { field: "payload length" });
+        }
+        let sum = if length > 0 { checksum(payload) } else { 0 };
+        // Small frames share a piece: a batch of answers is one run of bytes.
+        let joins = self.outgoing.back().is_some_and(|last| last.data.is_none() && last.head.len() < SMALL_BYTES);
+        if !joins {
+            self.outgoing.push_back(Piece { head: Vec::with_capacity(HEADER_BYTES * 2), data: None });
+        }
+        if let Some(last) = self.outgoing.back_mut() {
+            encode(frame, sum, &mut last.head)?;
+            last.data = data.filter(|_| length > 0).map(|data| (data.clone(), length));
+        }
+        Ok(self.outgoing.len() <= OUTGOING_MAX)
+    }
+
+    /// Begins the next send, if none is under way: frames that came meanwhile form the batch, so no timer is needed.
+    pub(crate) fn pump(&mut self, ring: &mut Ring<Token>) {
+        if self.sending || self.outgoing.is_empty() {
+            return;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for piece in self.outgoing.iter().take(SEND_FRAMES) {
+            let length = piece.head.len() + piece.data.as_ref().map_or(0, |(_, length)| *length);
+            if count > 0 && bytes + length > SEND_BYTES {
+                break;
+            }
+            count += 1;
+            bytes += length;
+        }
+        self.sending = true;
+        self.sent += bytes as u64;
+        ring.send(Token::Send(self.serial), self.socket.clone(), self.outgoing.drain(..count).collect());
+    }
+
+    /// A send is complete. `false`: the connection is gone.
+    pub(crate) fn sent(&mut self, result: Result<usize, i32>) -> bool {
+        self.sending = false;
+        result.is_ok()
+    }
+
+    /// Bytes came (or the connection ended: `false`).
+    pub(crate) fn received(&mut self, result: Result<usize, i32>, buffer: Option<Buffer>) -> bool {
+        self.receiving = false;
+        let length = result.unwrap_or(0);
+        match &mut self.incoming {
+            Some(incoming) if incoming.buffer.is_none() => {
+                incoming.buffer = buffer;
+                incoming.got += length;
+            }
+            Some(_) | None => {
+                self.staging = buffer;
+                self.end += length;
+            }
+        }
+        length > 0
+    }
+
+    /// The next frame out of what was received.
+    ///
+    /// # Errors
+    /// The bytes are not frames: the connection is of no further use.
+    pub(crate) fn step(&mut self, pools: &Pools) -> Result<Step, FrameFault> {
+        if self.receiving {
+            return Ok(Step::Hungry);
+        }
+        if self.incoming.is_none() {
+            if self.parsed.is_none() {
+                self.parsed = self.parse()?;
+            }
+            let Some((header, frame)) = self.parsed.take() else { return Ok(Step::Hungry) };
+            if header.payload_length == 0 {
+                return Ok(Step::Frame(frame, None));
+            }
+            let Some(buffer) = pools.take(header.payload_length as usize) else {
+                self.parsed = Some((header, frame));
+                return Ok(Step::Stalled);
+            };
+            self.incoming = Some(Incoming { header, frame, buffer: Some(buffer), got: 0 });
+        }
+        self.gather()
+    }
+
+    fn parse(&mut self) -> Result<Option<(Header, Frame)>, FrameFault> {
+        let bytes = self.staging.as_ref().and_then(|staging| staging.bytes().get(self.start..self.end));
+        let Some((head, rest)) = bytes.and_then(|bytes| bytes.split_first_chunk::<HEADER_BYTES>()) else {
+            return Ok(None);
+        };
+        let header = decode_header(head)?;
+        let Some(body) = rest.get(..header.body_length) else { return Ok(None) };
+        let frame = decode_body(&header, body)?;
+        self.start += HEADER_BYTES + header.body_length;
+        Ok(Some((header, frame)))
+    }
+
+    /// Moves what is staged of the payload into its slot.
+    fn gather(&mut self) -> Result<Step, FrameFault> {
+        let Some(incoming) = &mut self.incoming else { return Ok(Step::Hungry) };
+        let whole = incoming.header.payload_length as usize;
+        if let (Some(staging), Some(buffer)) = (&self.staging, &mut incoming.buffer) {
+            let length = (whole - incoming.got).min(self.end - self.start);
+            let from = staging.bytes().get(self.start..self.start + length);
+            let to = buffer.bytes_mut().get_mut(incoming.got..incoming.got + length);
+            if let (Some(from), Some(to)) = (from, to) {
+                to.copy_from_slice(from);
+                self.start += length;
+                incoming.got += length;
+            }
+        }
+        if incoming.got < whole {
+            return Ok(Step::Hungry);
+        }
+        let Some(Incoming { header, frame, buffer: Some(buffer), .. }) = self.incoming.take() else {
+            return Ok(Step::Hungry);
+        };
+        header.check_payload(buffer.first(whole))?;
+        Ok(Step::Frame(frame, Some(buffer)))
+    }
+
+    /// Receives on: a long rest of a payload straight into its slot, everything else into the staging buffer.
+    pub(crate) fn receive(&mut self, ring: &mut Ring<Token>) {
+        if self.receiving {
+            return;
+        }
+        let token = Token::Receive(self.serial);
+        let socket = self.socket.clone();
+        if let Some(incoming) = &mut self.incoming {
+            let whole = incoming.header.payload_length as usize;
+            if whole - incoming.got > SMALL_BYTES
+                && let Some(buffer) = incoming.buffer.take()
+            {
+                self.receiving = true;
+                ring.receive(token, socket.as_fd(), buffer, (incoming.got, whole), true);
+                return;
+            }
+        }
+        let Some(mut staging) = self.staging.take() else { return };
+        staging.bytes_mut().copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        self.receiving = true;
+        ring.receive(token, socket.as_fd(), staging, (self.end, STAGING_BYTES), false);
+    }
+}

@@ -1,0 +1,98 @@
+//! What a disk process is told at its start.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use wire::{Incarnation, NodeId, SetId};
+
+/// Everything `futago disk` needs. The node process writes it as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskOptions {
+    /// The mirror set.
+    pub set: SetId,
+    /// This server.
+    pub side: NodeId,
+    /// Bytes of mirrored data, a multiple of 4096; must be what the backing was formatted with.
+    pub size: u64,
+    /// Partition, LV, disk or image file; formatted by [`crate::format`].
+    pub backing: PathBuf,
+    /// Unix socket to listen on for the node process.
+    pub control: PathBuf,
+    /// This server's addresses, one for each interconnect in the configured order.
+    pub listen: Vec<IpAddr>,
+    /// The twin's addresses in the same order.
+    pub twin: Vec<IpAddr>,
+    /// TCP port of this set's block link.
+    pub port: u16,
+    /// An empty folder; the FUSE file `data` appears in it while this side is active.
+    pub mount: PathBuf,
+    /// This host's present life.
+    pub incarnation: Incarnation,
+    /// How long a grant of the lease lasts from the sending of its nonce; as in the group's configuration.
+    #[serde(default = "lease_ms")]
+    pub lease_ms: u64,
+    /// How long the lease is renewed over the block link while a node process is away; as in the group's configuration.
+    #[serde(default = "node_grace_ms")]
+    pub node_grace_ms: u64,
+    /// File of the cluster key: 32 bytes.
+    pub key_file: PathBuf,
+    /// Folder for the record of what must be swept after a `kill -9` ([`crate::Record`]).
+    pub state: PathBuf,
+    /// Test backing: what is not flushed is lost when the process is killed, or torn (DESIGN section 10).
+    #[serde(default)]
+    pub volatile: bool,
+    /// Seed of the volatile backing's coin.
+    #[serde(default)]
+    pub volatile_seed: u64,
+    /// Test fault: a flush of data answers at once and makes nothing durable. The control area stays honest.
+    #[serde(default)]
+    pub no_flush: bool,
+}
+
+fn lease_ms() -> u64 {
+    1_300
+}
+
+fn node_grace_ms() -> u64 {
+    10_000
+}
+
+/// What is formatted, for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatOptions {
+    /// Partition, LV, disk or image file; a missing or short image file is made long enough.
+    pub backing: PathBuf,
+    /// Cluster, drawn at its creation.
+    pub cluster: [u8; 16],
+    /// The mirror set.
+    pub set: SetId,
+    /// This server.
+    pub side: NodeId,
+    /// Bytes of mirrored data, a multiple of 4096.
+    pub size: u64,
+    /// Overwrite the control area of another mirror set: **that set is lost on this backing**.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// What holds a mirror set's device together in the kernel, kept in `STATE/set-N.front.json` while it exists, so that
+/// whoever cleans up after a `kill -9` can find it: detach the loop, abort the connection, unmount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The disk process.
+    pub pid: u32,
+    /// Where the FUSE file system is mounted.
+    pub mount: PathBuf,
+    /// Number of the FUSE connection.
+    pub connection: Option<u32>,
+    /// N of /dev/loopN.
+    pub device: Option<u32>,
+}
+
+impl Record {
+    /// Where the record of a set is kept.
+    #[must_use]
+    pub fn path(state: &std::path::Path, set: SetId) -> PathBuf {
+        state.join(format!("set-{}.front.json", set.0))
+    }
+}

@@ -1,0 +1,119 @@
+//! Performs the core's actions: one match.
+
+use crate::backing::Durable;
+use crate::ring::memory::Buffer;
+use crate::token::DiskJob;
+use crate::turn::{ControlJob, Loop, OWN};
+use mirror::action::{Action, Data, OpId};
+use mirror::input::{Input, LocalFault, Range};
+use peer::block::Frame;
+use peer::control::FromDisk;
+use std::sync::Arc;
+
+impl Loop {
+    /// Does one thing the core wants. What fails at once comes back as an input.
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::WriteLocal { op, range, data } => self.write_local(op, range, data),
+            Action::ReadLocal { op, range, into } => self.read_local(op, range, into),
+            Action::HashLocal { op, range } => {
+                self.parts.backing.hash(op, self.data_at + range.offset, range.length as usize);
+            }
+            Action::FlushLocal { op } => {
+                self.parts.backing.flush(&mut self.parts.ring, DiskJob::Flush { op }, Durable::Data);
+            }
+            Action::StoreControl { op, writes } => {
+                let idle = self.control_jobs.is_empty();
+                self.control_jobs.push_back(ControlJob { op, writes: writes.into(), failed: None });
+                if idle {
+                    self.control_next();
+                }
+            }
+            Action::Send { frame, data } => self.send(&frame, data),
+            Action::Release { data } => match data {
+                Data::Payload(payload) => drop(self.payloads.remove(&payload)),
+                Data::Buffer(op) => drop(self.buffers.remove(&op)),
+                // A request's data lives until its reply.
+                Data::Request(_) => {}
+            },
+            Action::Reply { request, errno } => {
+                if let Some(front) = &mut self.front {
+                    front.answer(request, errno);
+                }
+            }
+            Action::CloseLink { reason } => {
+                if self.stream.is_some() {
+                    tracing::info!(?reason, "block link closed");
+                    self.drop_stream();
+                    self.parts.connector.again();
+                }
+            }
+            Action::OpenFrontEnd { op } => self.parts.worker.open(op),
+            Action::CloseFrontEnd { op, abort } => self.parts.worker.close(op, abort),
+            Action::LeaseEnded | Action::LeaseRuns => self.parts.guard.lease(self.parts.core.lease()),
+            Action::Fenced => self.parts.guard.fence(),
+            Action::Tell(message) => self.tell(message),
+            Action::Exit => self.exit = true,
+        }
+    }
+
+    fn data(&mut self, data: Data) -> Option<Arc<Buffer>> {
+        match data {
+            Data::Request(request) => self.front.as_mut()?.pending(request)?.data.clone(),
+            Data::Payload(payload) => self.payloads.get(&payload).cloned(),
+            Data::Buffer(op) => self.buffers.get(&op).cloned(),
+        }
+    }
+
+    fn fail(&mut self, op: OpId, errno: i32) {
+        self.inputs.push_back(Input::LocalDone { op, result: Err(LocalFault { errno }) });
+    }
+
+    fn write_local(&mut self, op: OpId, range: Range, data: Data) {
+        // Only a front end that was aborted has lost its data: nobody waits for that write any more.
+        let Some(data) = self.data(data) else { return self.fail(op, libc::ECANCELED) };
+        let length = range.length as usize;
+        let job = DiskJob::Write { op, length };
+        self.parts.backing.write(&mut self.parts.ring, job, self.data_at + range.offset, data, length);
+    }
+
+    fn read_local(&mut self, op: OpId, range: Range, into: Data) {
+        let length = range.length as usize;
+        let buffer = match into {
+            Data::Request(request) => {
+                self.front.as_mut().and_then(|front| front.pending(request)?.into.take())
+            }
+            Data::Buffer(_) | Data::Payload(_) => Buffer::new(length),
+        };
+        let Some(buffer) = buffer else { return self.fail(op, libc::ECANCELED) };
+        let job = DiskJob::Read { op, length, into };
+        self.parts.backing.read(&mut self.parts.ring, job, self.data_at + range.offset, buffer, length);
+    }
+
+    fn send(&mut self, frame: &Frame, data: Option<Data>) {
+        let data = data.and_then(|data| self.data(data));
+        let Some(stream) = &mut self.stream else { return };
+        match stream.queue(frame, data.as_ref()) {
+            Ok(true) => return,
+            Ok(false) => tracing::warn!("the twin takes nothing: block link closed"),
+            Err(error) => tracing::warn!(%error, "a frame cannot be sent: block link closed"),
+        }
+        self.drop_stream();
+        self.parts.connector.again();
+        self.inputs.push_back(Input::LinkLost);
+    }
+
+    fn tell(&mut self, message: FromDisk) {
+        let message = match message {
+            FromDisk::Done { ticket, .. } if ticket == OWN => return,
+            FromDisk::Done { .. } => message,
+            FromDisk::Status(mut status) => {
+                status.device = self.device.as_ref().map(|path| path.display().to_string());
+                status.link_address = self.link_address;
+                status.sent_bytes = self.sent_before + self.stream.as_ref().map_or(0, |stream| stream.sent);
+                FromDisk::Status(status)
+            }
+        };
+        self.parts.control.tell(&message);
+    }
+}

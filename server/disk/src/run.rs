@@ -1,0 +1,132 @@
+//! Start and end of a disk process: puts the parts together, then turns the loop until the core says exit.
+
+use crate::backing::{Backing, Direct, Volatile, alignment, open};
+use crate::control::Control;
+use crate::device::{Place, Worker};
+use crate::format::read_control;
+use crate::guard::Guard;
+use crate::inbox::inbox;
+use crate::limits::SPIN;
+use crate::link::connect::{Connector, Meeting};
+use crate::link::handshake::{Identity, Key};
+use crate::options::{DiskOptions, Record};
+use crate::pools::Pools;
+use crate::ring::{Ring, signal};
+use crate::turn::{Loop, Parts};
+use anyhow::{Context as _, ensure};
+use mirror::layout::{ControlArea, control_bytes};
+use mirror::config::{Faults, MirrorConfig, MirrorTiming};
+use mirror::Mirror;
+use os::clock::{BootClock, Clock as _};
+use rustix::mm::{MlockAllFlags, mlockall};
+use std::path::Path;
+use wire::ids::MILLIS;
+
+/// Runs the data path of one mirror set until it is told to end, or has fenced itself.
+///
+/// Becomes a session of its own, so that it outlives the node process; ignores SIGINT and SIGHUP; SIGTERM ends it in order,
+/// unless it is active.
+///
+/// # Errors
+/// The backing, the sockets or the ring cannot be had; or the ring broke.
+pub fn run(options: DiskOptions) -> anyhow::Result<()> {
+    // A session leader already (started so by node) is as good.
+    let _ = rustix::process::setsid();
+    let signals = signal::prepare().context("prepare signals")?;
+    let key = read_key(&options.key_file)?;
+    std::fs::create_dir_all(&options.state)
+        .with_context(|| format!("make the folder {}", options.state.display()))?;
+    let (inbox, outbox) = inbox().context("make the inbox")?;
+    let file = open(&options.backing, !options.volatile)?;
+    let area = read_area(&file, &options)?;
+    let place = Place {
+        mount: options.mount.clone(),
+        record: Record::path(&options.state, options.set),
+        block_size: alignment(&file),
+    };
+    let data_at = control_bytes(options.size);
+    let mut ring = Ring::new().context("set up io_uring: is it allowed (kernel.io_uring_disabled)?")?;
+    let pools = Pools::new().context("no memory for the slots")?;
+    if let Err(error) = ring.register(&[&pools.small, &pools.large]) {
+        tracing::warn!(%error, "buffers are not registered with the kernel: writes cost more");
+    }
+    let backing: Box<dyn Backing> = if options.volatile {
+        let control = control_bytes(options.size);
+        Box::new(Volatile::new(file, options.volatile_seed, options.no_flush, control, outbox.clone())?)
+    } else {
+        Box::new(Direct::new(file, options.no_flush, outbox.clone())?)
+    };
+    let guard = Guard::start(place.clone())?;
+    let worker = Worker::start(place, outbox.clone())?;
+    let control = Control::listen(&options.control)
+        .with_context(|| format!("listen at {}", options.control.display()))?;
+    let connector = Connector::start(meeting(&options, key), outbox)?;
+    let config = MirrorConfig {
+        cluster: area.superblock.cluster,
+        set: options.set,
+        side: options.side,
+        incarnation: options.incarnation,
+        timing: MirrorTiming {
+            lease_us: options.lease_ms * MILLIS,
+            node_grace_us: options.node_grace_ms * MILLIS,
+            ..MirrorTiming::default()
+        },
+        faults: Faults::default(),
+    };
+    let core = Mirror::new(config, area, BootClock.now());
+    harden();
+    tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
+    let parts = Parts { ring, core, pools, backing, guard, worker, control, connector, inbox, signals };
+    let mut turning = Loop::new(parts, options.size, data_at);
+    turning.turn_until_exit(SPIN)
+}
+
+fn read_key(path: &Path) -> anyhow::Result<Key> {
+    let bytes = std::fs::read(path).with_context(|| format!("read the cluster key {}", path.display()))?;
+    let bytes: [u8; 32] = bytes
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("the cluster key {} must be 32 bytes: pair the servers again", path.display()))?;
+    Ok(Key::new(bytes))
+}
+
+fn read_area(file: &std::fs::File, options: &DiskOptions) -> anyhow::Result<ControlArea> {
+    let name = options.backing.display();
+    let bytes = read_control(file, options.size).with_context(|| format!("backing {name}"))?;
+    let area = ControlArea::read(&bytes).with_context(|| format!("backing {name}"))?;
+    let found = &area.superblock;
+    ensure!(
+        (found.set, found.side, found.size) == (options.set, options.side, options.size),
+        "{name} carries {} of {} with {} bytes, wanted is {} of {} with {}: name the right backing",
+        found.set,
+        found.side,
+        found.size,
+        options.set,
+        options.side,
+        options.size
+    );
+    Ok(area)
+}
+
+fn meeting(options: &DiskOptions, key: Key) -> Meeting {
+    let identity = |side| Identity { set: options.set, side };
+    Meeting {
+        me: identity(options.side),
+        twin: identity(options.side.twin()),
+        key,
+        listen: options.listen.clone(),
+        dial: options.twin.clone(),
+        port: options.port,
+    }
+}
+
+/// Memory pressure must not stop the process that memory is written back through.
+fn harden() {
+    // On fault: pages of the program that never ran need not be resident; its image is not on the mirror.
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if let Err(error) = mlockall(all) {
+        tracing::warn!(%error, "memory is not locked: CAP_IPC_LOCK is missing");
+    }
+    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
+        tracing::warn!(%error, "not marked as I/O flusher (CAP_SYS_RESOURCE is missing): keep enough memory free");
+    }
+}

@@ -1,0 +1,482 @@
+//! The loop: wait, take what has happened, hand it to the core, perform what it wants.
+
+use crate::backing::{Backing, Durable};
+use crate::control::Control;
+use crate::device::Worker;
+use crate::fuse::{Front, Taken, Wanted};
+use crate::guard::{Guard, Guarded};
+use crate::inbox::{Inbox, Outcome};
+use crate::limits::{REQUESTS_PER_TURN, SPIN_REQUESTS_MAX};
+use crate::link::connect::Connector;
+use crate::link::stream::{Step, Stream};
+use crate::pools::Pools;
+use crate::ring::memory::Buffer;
+use crate::ring::{Completion, Ring};
+use crate::token::{DiskJob, Token};
+use mirror::Mirror;
+use mirror::action::{ControlWrite, Data, OpId};
+use mirror::input::{Input, LocalFault, LocalResult, PayloadId};
+use os::clock::{BootClock, Clock as _};
+use peer::control::{DiskOrder, Ticket, ToDisk};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Ticket of the orders this process gives itself; their results go to nobody.
+pub(crate) const OWN: Ticket = Ticket(u64::MAX);
+/// Frames taken from the link before what they caused is submitted.
+const FRAMES_PER_TURN: usize = 256;
+/// How soon a control socket that was full is tried again.
+const CONTROL_AGAIN: Duration = Duration::from_millis(5);
+
+/// What the loop is made of.
+pub(crate) struct Parts {
+    pub ring: Ring<Token>,
+    pub core: Mirror,
+    pub pools: Pools,
+    pub backing: Box<dyn Backing>,
+    pub guard: Guard,
+    pub worker: Worker,
+    pub control: Control,
+    pub connector: Connector,
+    pub inbox: Inbox,
+    pub signals: OwnedFd,
+}
+
+/// Control-area writes of one order of the core.
+pub(crate) struct ControlJob {
+    pub op: OpId,
+    pub writes: VecDeque<ControlWrite>,
+    pub failed: Option<LocalFault>,
+}
+
+/// The loop's state.
+pub(crate) struct Loop {
+    pub(crate) parts: Parts,
+    size: u64,
+    /// Where the data begins on the backing.
+    pub(crate) data_at: u64,
+    /// Inputs that performing an action gave.
+    pub(crate) inputs: VecDeque<Input>,
+    pub(crate) front: Option<Front>,
+    fronts: u32,
+    next_request: u64,
+    front_waits: bool,
+    pub(crate) stream: Option<Stream>,
+    streams: u32,
+    pub(crate) link_address: Option<IpAddr>,
+    /// Bytes sent on earlier connections.
+    pub(crate) sent_before: u64,
+    nodes: u32,
+    control_full: bool,
+    next_payload: u64,
+    pub(crate) payloads: BTreeMap<PayloadId, Arc<Buffer>>,
+    pub(crate) buffers: BTreeMap<OpId, Arc<Buffer>>,
+    pub(crate) control_jobs: VecDeque<ControlJob>,
+    pub(crate) device: Option<PathBuf>,
+    pub(crate) exit: bool,
+    /// Something of the data path happened in this turn.
+    active: bool,
+}
+
+impl Loop {
+    pub(crate) fn new(parts: Parts, size: u64, data_at: u64) -> Self {
+        Loop {
+            parts,
+            size,
+            data_at,
+            inputs: VecDeque::new(),
+            front: None,
+            fronts: 0,
+            next_request: 1,
+            front_waits: false,
+            stream: None,
+            streams: 0,
+            link_address: None,
+            sent_before: 0,
+            nodes: 0,
+            control_full: false,
+            next_payload: 1,
+            payloads: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            control_jobs: VecDeque::new(),
+            device: None,
+            exit: false,
+            active: false,
+        }
+    }
+
+    /// Turns until the core wants the process to end.
+    ///
+    /// # Errors
+    /// The ring broke.
+    pub(crate) fn turn_until_exit(&mut self, spin: Duration) -> anyhow::Result<()> {
+        let ring = &mut self.parts.ring;
+        ring.poll(Token::Inbox, self.parts.inbox.descriptor());
+        ring.poll(Token::Signal, self.parts.signals.as_fd());
+        ring.poll(Token::Listener, self.parts.control.listener());
+        self.perform_all();
+        while !self.exit {
+            let spin = if self.spins() { spin } else { Duration::ZERO };
+            let limit = self.limit();
+            self.parts.ring.wait(limit, spin)?;
+            self.active = false;
+            while let Some(completion) = self.parts.ring.next() {
+                self.complete(completion);
+            }
+            let now = BootClock.now();
+            if self.parts.core.next_deadline().is_some_and(|deadline| deadline <= now) {
+                self.feed(Input::DeadlineReached);
+            }
+            self.serve_front();
+            self.serve_stream();
+            self.control_full = self.parts.control.flush();
+            self.parts.guard.lease(self.parts.core.lease());
+        }
+        // What was told last must still reach the node process, and a fence must be complete.
+        let _ = self.parts.control.flush();
+        self.parts.guard.finish();
+        Ok(())
+    }
+
+    /// Spinning pays while single requests follow each other closely.
+    fn spins(&self) -> bool {
+        let busy = self.front.as_ref().map_or(0, Front::busy) + self.payloads.len();
+        self.active && busy <= SPIN_REQUESTS_MAX
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        let now = BootClock.now();
+        let deadline = self.parts.core.next_deadline().map(|deadline| Duration::from_micros(deadline.since(now)));
+        if self.control_full { Some(deadline.map_or(CONTROL_AGAIN, |d| d.min(CONTROL_AGAIN))) } else { deadline }
+    }
+
+    /// Hands an input to the core and performs what follows, until nothing does.
+    pub(crate) fn feed(&mut self, input: Input) {
+        self.inputs.push_back(input);
+        while let Some(input) = self.inputs.pop_front() {
+            self.parts.core.handle(input, BootClock.now());
+            self.perform_all();
+        }
+    }
+
+    fn perform_all(&mut self) {
+        for action in self.parts.core.take_actions() {
+            self.perform(action);
+        }
+    }
+
+    fn complete(&mut self, completion: Completion<Token>) {
+        let Completion { token, result, buffer } = completion;
+        match token {
+            Token::Disk(job) => self.disk_done(job, result, buffer),
+            Token::Front(serial) => self.front_ready(serial, result.is_err()),
+            Token::Send(serial) => self.sent(serial, result),
+            Token::Receive(serial) => self.received(serial, result, buffer),
+            Token::Inbox => {
+                if result.is_err() {
+                    self.parts.ring.poll(Token::Inbox, self.parts.inbox.descriptor());
+                }
+                for outcome in self.parts.inbox.take() {
+                    self.outcome(outcome);
+                }
+            }
+            Token::Signal => {
+                tracing::info!("asked to end by SIGTERM");
+                let _ = rustix::io::read(&self.parts.signals, &mut [0_u8; 128]);
+                self.feed(Input::Order(ToDisk { ticket: OWN, order: DiskOrder::Quit }));
+            }
+            Token::Listener => {
+                if result.is_err() {
+                    self.parts.ring.poll(Token::Listener, self.parts.control.listener());
+                }
+                self.node_connects();
+            }
+            Token::Node(serial) => self.node_speaks(serial, result.is_err()),
+        }
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Linked { stream, dialled } => self.linked(stream, dialled),
+            Outcome::FrontMounted { descriptor } => {
+                self.fronts += 1;
+                let front = Front::new(descriptor, self.fronts, self.size, self.next_request);
+                self.parts.ring.poll(Token::Front(self.fronts), front.descriptor());
+                self.front = Some(front);
+                self.front_waits = true;
+            }
+            Outcome::FrontOpened { op, result } => {
+                self.device = result.as_ref().ok().map(|opened| opened.path.clone());
+                if result.is_err() {
+                    self.front = None;
+                }
+                self.feed(Input::LocalDone { op, result: result.map(|_| LocalResult::Done) });
+            }
+            Outcome::FrontClosed { op, result } => {
+                if result.is_ok() {
+                    self.device = None;
+                    self.front = None;
+                }
+                self.feed(Input::LocalDone { op, result: result.map(|()| LocalResult::Done) });
+            }
+            Outcome::Disk { job, result, buffer } => self.disk_done(job, result, buffer),
+            Outcome::Hashed { op, result } => self.feed(Input::LocalDone { op, result }),
+        }
+    }
+
+    // ---- the local disk
+
+    fn disk_done(&mut self, job: DiskJob, result: Result<usize, i32>, buffer: Option<Buffer>) {
+        self.active = true;
+        let whole = |wanted: usize| match result {
+            Ok(found) if found == wanted => Ok(LocalResult::Done),
+            Ok(_) => Err(LocalFault { errno: libc::EIO }),
+            Err(errno) => Err(LocalFault { errno }),
+        };
+        match job {
+            DiskJob::Write { op, length } => self.feed(Input::LocalDone { op, result: whole(length) }),
+            DiskJob::Flush { op } => {
+                let result = result.map(|_| LocalResult::Done).map_err(|errno| LocalFault { errno });
+                self.feed(Input::LocalDone { op, result });
+            }
+            DiskJob::Read { op, length, into } => {
+                let result = whole(length);
+                if let (Ok(_), Some(buffer)) = (&result, buffer) {
+                    self.keep_read(into, buffer);
+                }
+                self.feed(Input::LocalDone { op, result });
+            }
+            DiskJob::ControlWrite { length } => {
+                self.control_step(whole(length).err(), false);
+            }
+            DiskJob::ControlFlush => {
+                self.control_step(result.err().map(|errno| LocalFault { errno }), true);
+            }
+        }
+    }
+
+    fn keep_read(&mut self, into: Data, buffer: Buffer) {
+        match into {
+            Data::Request(request) => {
+                if let Some(pending) = self.front.as_mut().and_then(|front| front.pending(request)) {
+                    pending.data = Some(Arc::new(buffer));
+                }
+            }
+            Data::Buffer(op) => drop(self.buffers.insert(op, Arc::new(buffer))),
+            Data::Payload(_) => {}
+        }
+    }
+
+    /// One step of the oldest control job is done: the next write, the flush, or its answer.
+    fn control_step(&mut self, fault: Option<LocalFault>, flushed: bool) {
+        if let Some(job) = self.control_jobs.front_mut() {
+            job.failed = job.failed.or(fault);
+        }
+        if !flushed && self.control_jobs.front().is_some_and(|job| job.failed.is_none()) {
+            self.control_next();
+            return;
+        }
+        let Some(job) = self.control_jobs.pop_front() else { return };
+        self.control_next();
+        let result = job.failed.map_or(Ok(LocalResult::Done), Err);
+        self.feed(Input::LocalDone { op: job.op, result });
+    }
+
+    /// Begins the next write of the oldest control job, or its flush.
+    pub(crate) fn control_next(&mut self) {
+        let Some(job) = self.control_jobs.front_mut() else { return };
+        let Some(ControlWrite { offset, bytes }) = job.writes.pop_front() else {
+            self.parts.backing.flush(&mut self.parts.ring, DiskJob::ControlFlush, Durable::Control);
+            return;
+        };
+        let length = bytes.len();
+        match Buffer::new(length) {
+            Some(mut buffer) => {
+                if let Some(place) = buffer.bytes_mut().get_mut(..length) {
+                    place.copy_from_slice(&bytes);
+                }
+                let job = DiskJob::ControlWrite { length };
+                self.parts.backing.write(&mut self.parts.ring, job, offset, Arc::new(buffer), length);
+            }
+            None => {
+                let op = job.op;
+                self.control_jobs.pop_front();
+                let result = Err(LocalFault { errno: libc::ENOMEM });
+                self.inputs.push_back(Input::LocalDone { op, result });
+            }
+        }
+    }
+
+    // ---- the front end
+
+    fn front_ready(&mut self, serial: u32, ended: bool) {
+        if let Some(front) = self.front.as_ref().filter(|front| front.serial() == serial) {
+            if ended {
+                self.parts.ring.poll(Token::Front(serial), front.descriptor());
+            }
+            self.front_waits = true;
+        }
+    }
+
+    /// Takes requests until there are none, no slot is free, or enough for one turn.
+    fn serve_front(&mut self) {
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(front) = self.front.as_mut().filter(|_| self.front_waits) else { return };
+            let taken = front.take(&self.parts.pools);
+            self.next_request = front.next();
+            match taken {
+                Taken::Wanted(wanted) => {
+                    self.active = true;
+                    self.feed(match wanted {
+                        Wanted::Write(request, range) => Input::Write { request, range },
+                        Wanted::Read(request, range) => Input::Read { request, range },
+                        Wanted::Flush(request) => Input::Flush { request },
+                    });
+                }
+                Taken::Served => {}
+                Taken::Empty => self.front_waits = false,
+                // Slots come back with completions, each of which brings the loop here again.
+                Taken::Stalled => return,
+                Taken::Ended => {
+                    tracing::info!("the front end's connection has ended");
+                    self.front = None;
+                    self.front_waits = false;
+                }
+            }
+        }
+        // More may wait: look again without sleeping.
+        self.parts.ring.nothing(Token::Front(self.fronts));
+    }
+
+    // ---- the block link
+
+    fn linked(&mut self, stream: TcpStream, dialled: bool) {
+        if self.stream.is_some() {
+            // The twin has given the old connection up before this side noticed.
+            self.drop_stream();
+            self.feed(Input::LinkLost);
+        }
+        self.link_address = stream.local_addr().ok().map(|address| address.ip());
+        self.streams += 1;
+        match Stream::new(stream.into(), self.streams) {
+            Some(stream) => {
+                self.stream = Some(stream);
+                self.feed(Input::LinkConnected { dialled });
+            }
+            None => self.parts.connector.again(),
+        }
+    }
+
+    /// Forgets the connection and what was queued for it.
+    pub(crate) fn drop_stream(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.close();
+            self.sent_before += stream.sent;
+            self.link_address = None;
+        }
+    }
+
+    fn lose_stream(&mut self) {
+        self.drop_stream();
+        self.parts.connector.again();
+        self.feed(Input::LinkLost);
+    }
+
+    fn sent(&mut self, serial: u32, result: Result<usize, i32>) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.serial() == serial) else { return };
+        if !stream.sent(result) {
+            self.lose_stream();
+        }
+    }
+
+    fn received(&mut self, serial: u32, result: Result<usize, i32>, buffer: Option<Buffer>) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.serial() == serial) else { return };
+        if !stream.received(result, buffer) {
+            self.lose_stream();
+        }
+    }
+
+    /// Takes frames, then receives on and sends what is queued.
+    fn serve_stream(&mut self) {
+        for count in 0.. {
+            let Some(stream) = self.stream.as_mut() else { return };
+            let step = if count < FRAMES_PER_TURN { stream.step(&self.parts.pools) } else { Ok(Step::Stalled) };
+            match step {
+                Ok(Step::Frame(frame, payload)) => {
+                    self.active = true;
+                    let payload = payload.map(|buffer| {
+                        let id = PayloadId(self.next_payload);
+                        self.next_payload += 1;
+                        self.payloads.insert(id, Arc::new(buffer));
+                        id
+                    });
+                    self.feed(Input::Received { frame, payload });
+                }
+                Ok(Step::Hungry) => {
+                    stream.receive(&mut self.parts.ring);
+                    break;
+                }
+                Ok(Step::Stalled) => {
+                    if count >= FRAMES_PER_TURN {
+                        self.parts.ring.nothing(Token::Front(0));
+                    }
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the block link carries something else than frames: closed");
+                    self.lose_stream();
+                    return;
+                }
+            }
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.pump(&mut self.parts.ring);
+        }
+    }
+
+    // ---- the node process
+
+    fn node_connects(&mut self) {
+        let before = self.parts.control.stream().is_some();
+        if !self.parts.control.accept() {
+            return;
+        }
+        if before {
+            self.feed(Input::NodePresent(false));
+        }
+        self.nodes += 1;
+        if let Some(stream) = self.parts.control.stream() {
+            self.parts.ring.poll(Token::Node(self.nodes), stream);
+        }
+        self.parts.guard.node(true);
+        self.feed(Input::NodePresent(true));
+    }
+
+    fn node_speaks(&mut self, serial: u32, ended: bool) {
+        if serial != self.nodes {
+            return;
+        }
+        let (orders, alive) = self.parts.control.read();
+        for order in orders {
+            if let DiskOrder::Guard { addresses, processes, mounts } = &order.order {
+                self.parts.guard.set(Guarded {
+                    addresses: addresses.clone(),
+                    processes: processes.clone(),
+                    mounts: mounts.iter().map(PathBuf::from).collect(),
+                });
+            }
+            self.feed(Input::Order(order));
+        }
+        if !alive {
+            self.nodes += 1;
+            self.parts.guard.node(false);
+            self.feed(Input::NodePresent(false));
+        } else if ended && let Some(stream) = self.parts.control.stream() {
+            self.parts.ring.poll(Token::Node(serial), stream);
+        }
+    }
+}
