@@ -1,13 +1,15 @@
 //! Namespaces of a test host: made for one's children, entered by a thread, with a clock of its own.
-#![allow(unsafe_code)] // unshare(2) changes what the rest of the thread's code sees; each call says why that holds here
+#![allow(unsafe_code)] // unshare(2) and work between fork and exec; each says why it holds
 
 use crate::{Doing, Failure};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 /// A kind of namespace, named as in /proc/PID/ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,4 +115,25 @@ pub fn die_with_parent(parent: u32) -> Result<(), Failure> {
         return Ok(());
     }
     Err(io::Error::from(io::ErrorKind::BrokenPipe)).doing(|| "the parent is gone".into())
+}
+
+/// Makes std fork rather than vfork for this command: a child that leaves for another time namespace may not share its
+/// parent's memory, not even until its exec.
+pub fn fork_for(command: &mut Command) {
+    // SAFETY: the closure does nothing; its presence alone chooses fork.
+    unsafe { command.pre_exec(|| Ok(())) };
+}
+
+/// Lets a command run in these namespaces (for pid and time: its children), and in the cgroup whose `cgroup.procs` this is.
+pub fn join_for(command: &mut Command, namespaces: Vec<OwnedFd>, cgroup: File) {
+    // SAFETY: between fork and exec only system calls are made, on descriptors the closure owns.
+    unsafe {
+        command.pre_exec(move || {
+            (&cgroup).write_all(b"0")?;
+            for namespace in &namespaces {
+                move_into_link_name_space(namespace.as_fd(), None)?;
+            }
+            Ok(())
+        })
+    };
 }
