@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn orders_are_answered_and_refusals_are_sentences() {
         let folder = tempfile::tempdir().unwrap();
-        serve(folder.path(), |request| match request.act {
-            Act::Kill => Ok(json!({ "ok": request.target })),
-            _ => anyhow::bail!("not that"),
+        serve(folder.path(), |request| {
+            anyhow::ensure!(request.act == Act::Kill, "not that");
+            Ok(json!({ "ok": request.target }))
         })
         .unwrap();
         let client = Client::new(&folder.path().join(SOCKET));

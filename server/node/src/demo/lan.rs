@@ -114,3 +114,51 @@ impl Lan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carriers(space: &NetNamespace) -> Vec<(String, bool)> {
+        let links = space.run(|net| net.links()).unwrap().unwrap();
+        let mut found: Vec<_> = links
+            .into_iter()
+            .filter(|link| link.name != "lo")
+            .map(|link| (link.name, link.carrier))
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn wait_for(space: &NetNamespace, wanted: [bool; 3]) {
+        let wanted: Vec<_> = ["ic1", "ic2", "public"].map(str::to_owned).into_iter().zip(wanted).collect();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while carriers(space) != wanted {
+            assert!(std::time::Instant::now() < until, "{:?} is not {wanted:?}", carriers(space));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_pulled_cable_and_a_dead_twin_are_seen_as_no_cable() {
+        let (one, two) = (NetNamespace::create().unwrap(), NetNamespace::create().unwrap());
+        let mut lan = Lan::create().unwrap();
+        lan.plug(Host::Server1, &one).unwrap();
+        wait_for(&one, [false, false, true]);
+        lan.plug(Host::Server2, &two).unwrap();
+        wait_for(&one, [true, true, true]);
+        lan.pull(&[Cable::Ic1, Cable::Public(Host::Server2)], true).unwrap();
+        wait_for(&one, [false, true, true]);
+        wait_for(&two, [false, true, false]);
+        lan.power_off(Host::Server2).unwrap();
+        wait_for(&one, [false, false, true]);
+        lan.unplug(Host::Server2).unwrap();
+        assert_eq!(carriers(&two), [], "the cards went with their cables");
+        lan.plug(Host::Server2, &two).unwrap();
+        wait_for(&two, [false, true, false]);
+        lan.pull(&[Cable::Ic1, Cable::Public(Host::Server2)], false).unwrap();
+        wait_for(&two, [true, true, true]);
+        let listener = one.listen((Network::Ic1.address(Host::Server1), 7000).into()).unwrap();
+        two.connect(listener.local_addr().unwrap(), std::time::Duration::from_secs(10)).unwrap();
+    }
+}

@@ -27,8 +27,8 @@ use std::time::Duration;
 const ORDERS_MAX: usize = 32;
 /// How often the record is brought up to date: what comes up and is not yet on it is lost to the next start's sweep.
 const LOOK: Duration = Duration::from_millis(200);
-/// Kept in front of the data for the mirror's own records.
-const CONTROL_BYTES: u64 = 16 << 20;
+
+const MIB: u64 = 1 << 20;
 
 /// What reaches the main thread.
 enum Event {
@@ -63,11 +63,7 @@ pub fn launch(args: &Args) -> anyhow::Result<ExitCode> {
         .collect();
     let facts = Arc::new(Mutex::new(listen(args, &folder, &gates)?));
     for host in Host::SERVERS {
-        fs::create_dir_all(host_folder(&folder, host))?;
-        let path = image(&folder, host);
-        File::create(&path)
-            .and_then(|file| file.set_len(args.size))
-            .with_context(|| format!("make {}", path.display()))?;
+        make_image(&folder, host, args.size)?;
     }
     let record = own_record()?;
     record.store(&folder)?;
@@ -114,6 +110,22 @@ fn prepare(dir: &Path) -> anyhow::Result<PathBuf> {
     }
     fs::create_dir(folder.join("mnt"))?;
     Ok(folder)
+}
+
+/// Bytes of an image left for the file system: its 64th is far more than the mirror's own records take (a bit for each
+/// 4096 bytes, and less than 1 MiB besides).
+fn data_bytes(image: u64) -> u64 {
+    (image - (image / 64).max(MIB)) / MIB * MIB
+}
+
+/// Makes a server's image file, its room reserved: a mirror must not meet a full disk in the middle of a write.
+fn make_image(folder: &Path, host: Host, bytes: u64) -> anyhow::Result<()> {
+    fs::create_dir_all(host_folder(folder, host))?;
+    let path = image(folder, host);
+    let reserved = File::create(&path)
+        .and_then(|file| Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)?));
+    reserved
+        .with_context(|| format!("make {} of {} MiB: is there room? see --size", path.display(), bytes >> 20))
 }
 
 fn own_record() -> anyhow::Result<Record> {
@@ -193,7 +205,7 @@ fn run(
     for host in Host::ALL {
         world.start(host)?;
     }
-    let wish = Wish { set_bytes: args.size - CONTROL_BYTES, auto_recover: args.auto_recover };
+    let wish = Wish { set_bytes: data_bytes(args.size), auto_recover: args.auto_recover };
     let shared = Arc::clone(facts);
     let work = move || {
         let created = runtime().map_err(anyhow::Error::from);
