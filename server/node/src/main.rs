@@ -1,2 +1,89 @@
-//! Entry.
-fn main() {}
+//! The program `futago`: server, disk process, witness, demo and command line in one.
+
+mod app;
+mod brain;
+mod channel;
+mod cli;
+mod client;
+mod create;
+mod data;
+mod demo;
+mod disks;
+mod guard;
+mod heartbeat;
+mod http;
+mod node;
+mod pairing;
+mod peers;
+mod perform;
+mod readings;
+mod shim;
+mod steps;
+mod tls;
+mod witness;
+
+use clap::Parser;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Two servers, one mirrored disk, one service that goes on. Without a command: the demo on this machine.
+#[derive(Parser)]
+#[command(name = "futago", version)]
+struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Two servers, a witness and a client as hosts of their own on this machine.
+    Demo(demo::Args),
+    /// A server's node process.
+    Node(node::NodeOptions),
+    /// The third vote.
+    Witness(witness::WitnessOptions),
+    /// A mirror set's process; started by the node process.
+    #[command(hide = true)]
+    Disk {
+        /// Options as JSON.
+        options: String,
+    },
+    #[command(flatten)]
+    Operator(cli::Command),
+}
+
+fn main() -> ExitCode {
+    let program = Program::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal())
+        .with_target(false)
+        .init();
+    match run(program) {
+        Ok(code) => code,
+        Err(fault) => {
+            eprintln!("futago: {fault:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(program: Program) -> anyhow::Result<ExitCode> {
+    match program.command {
+        None => demo::run(demo::Args::default()),
+        Some(Command::Demo(args)) => demo::run(args),
+        Some(Command::Disk { options }) => {
+            disk::run(serde_json::from_str(&options)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Node(options)) => runtime()?.block_on(node::run(options)),
+        Some(Command::Witness(options)) => runtime()?.block_on(witness::run(options)),
+        Some(Command::Operator(command)) => runtime()?.block_on(cli::run(command)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

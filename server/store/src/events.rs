@@ -10,12 +10,12 @@ pub const EVENTS_KEPT: u64 = 20_000;
 const SWEEP_EVERY: u64 = 256;
 
 impl Store {
-    /// Stores an event; the same one again changes nothing.
+    /// Stores an event; the same one again changes nothing. Tells whether it was new.
     ///
     /// # Errors
     /// The database.
-    pub async fn put_event(&self, event: &Event) -> anyhow::Result<()> {
-        sqlx::query("INSERT OR IGNORE INTO event (origin, number, at, kind) VALUES (?, ?, ?, ?)")
+    pub async fn put_event(&self, event: &Event) -> anyhow::Result<bool> {
+        let put = sqlx::query("INSERT OR IGNORE INTO event (origin, number, at, kind) VALUES (?, ?, ?, ?)")
             .bind(i64::from(event.origin.0))
             .bind(signed(event.number))
             .bind(signed(event.at.0))
@@ -29,7 +29,7 @@ impl Store {
                 .execute(&self.pool)
                 .await?;
         }
-        Ok(())
+        Ok(put.rows_affected() == 1)
     }
 
     /// The newest events, newest first. An event of a kind unknown to this version is left out.

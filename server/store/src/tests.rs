@@ -53,8 +53,8 @@ async fn records_and_events_outlive_a_reopening() {
     store.put_record(&vec![3]).await.unwrap();
     for number in 1..=3 {
         let event = Event { origin: NodeId(1), number, at: WallClock(number), kind: EventKind::WitnessUp };
-        store.put_event(&event).await.unwrap();
-        store.put_event(&event).await.unwrap();
+        assert!(store.put_event(&event).await.unwrap());
+        assert!(!store.put_event(&event).await.unwrap());
     }
     store.close().await;
     let again = Store::open(&folder.path().join("store.db")).await.unwrap();

@@ -1,0 +1,303 @@
+//! The commands of an operator at a terminal: all over the API that the page uses.
+
+use crate::client::Client;
+use crate::create::CreateCluster;
+use crate::data::DataDir;
+use crate::node::host_name;
+use crate::pairing::Pairing;
+use crate::tls::{Identity, Pin};
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use wire::command::Operation;
+use wire::view::{GroupState, SetState};
+use wire::{ClusterConfig, ClusterView, GroupId, NodeId, Reply};
+
+/// Where a command goes.
+#[derive(Clone, Debug, Args)]
+pub struct Access {
+    /// Folder of the node process on this host (for root).
+    #[arg(long, default_value = "/var/lib/futago", global = true)]
+    data: PathBuf,
+    /// Another server's page, `https://host:port`; the password is read from `FUTAGO_PASSWORD`.
+    #[arg(long, global = true)]
+    server: Option<String>,
+    /// SHA-256 of its certificate.
+    #[arg(long, global = true)]
+    fingerprint: Option<String>,
+    /// Trust whoever answers there.
+    #[arg(long, global = true, conflicts_with = "fingerprint")]
+    insecure: bool,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// A command and where it goes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show servers, groups and mirror sets.
+    Status {
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Start, stop or move a group.
+    Group {
+        #[command(subcommand)]
+        what: GroupCommand,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Stop, start or recover a server.
+    Server {
+        #[command(subcommand)]
+        what: ServerCommand,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Give an operation as the API has it, in JSON.
+    Command {
+        /// Such as '{"RecoverServer":{"server":2}}'.
+        operation: String,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Make or show a cluster.
+    Cluster {
+        #[command(subcommand)]
+        what: ClusterCommand,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Make a one-time login for the page, good once on each server for a day.
+    Login {
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Show the one-time code by which this server or witness is taken into a cluster.
+    Code {
+        #[command(flatten)]
+        access: Access,
+    },
+}
+
+/// What can be done with a group.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Start a stopped group.
+    Start {
+        /// Name or number.
+        group: String,
+        /// Server; the group's first by preference if absent.
+        #[arg(long)]
+        on: Option<String>,
+    },
+    /// Stop a running group.
+    Stop {
+        /// Name or number.
+        group: String,
+    },
+    /// Move a running group.
+    Move {
+        /// Name or number.
+        group: String,
+        /// Server; the other one if absent.
+        #[arg(long)]
+        to: Option<String>,
+    },
+}
+
+/// What can be done with a server.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Stop its part in the cluster.
+    Stop {
+        /// Name or number.
+        name: String,
+    },
+    /// Start a server that an operator stopped.
+    Start {
+        /// Name or number.
+        name: String,
+    },
+    /// Bring a server that was down back.
+    Recover {
+        /// Name or number.
+        name: String,
+    },
+}
+
+/// What can be done with the cluster.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Make a cluster of this server, the other one and the witness.
+    Create {
+        /// JSON as of `POST /api/cluster`.
+        file: PathBuf,
+    },
+    /// Print the configuration.
+    Show,
+}
+
+impl Access {
+    async fn client(&self) -> anyhow::Result<Client> {
+        let Some(server) = &self.server else { return Client::from_data(&self.data) };
+        let pin = match (&self.fingerprint, self.insecure) {
+            (Some(fingerprint), _) => Pin::Fingerprint(fingerprint.clone()),
+            (None, true) => Pin::Nobody,
+            (None, false) => anyhow::bail!("name the server's --fingerprint, or --insecure to trust whoever answers"),
+        };
+        let password = std::env::var("FUTAGO_PASSWORD").context("put the password into FUTAGO_PASSWORD")?;
+        let mut client = Client::new(server, pin, None)?;
+        client.log_in(&password).await?;
+        Ok(client)
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// It could not be given, or was refused; the reason is for a person.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Code { access } => code(&access)?,
+        Command::Status { access } => status(&access).await?,
+        Command::Login { access } => {
+            let answer: Value = access.client().await?.post("/api/logins", &json!({})).await?.json()?;
+            let password = answer.get("password").and_then(Value::as_str).unwrap_or_default();
+            say(&access, &answer, &format!("One-time login: {password}"));
+        }
+        Command::Cluster { what: ClusterCommand::Show, access } => {
+            let config: ClusterConfig = access.client().await?.get("/api/cluster").await?.json()?;
+            println!("{}", serde_json::to_string_pretty(&config)?);
+        }
+        Command::Cluster { what: ClusterCommand::Create { file }, access } => {
+            let text = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+            let wanted: CreateCluster =
+                serde_json::from_slice(&text).with_context(|| format!("understand {}", file.display()))?;
+            let config: ClusterConfig = access.client().await?.post("/api/cluster", &wanted).await?.json()?;
+            say(&access, &json!(config), &format!("The cluster {} is made.", config.name));
+        }
+        Command::Command { operation, access } => {
+            let what = serde_json::from_str(&operation).context("understand the operation")?;
+            order(&access.client().await?, &access, what).await?;
+        }
+        Command::Group { what, access } => {
+            let client = access.client().await?;
+            let view: ClusterView = client.get("/api/view").await?.json()?;
+            order(&client, &access, group_operation(&view, &what)?).await?;
+        }
+        Command::Server { what, access } => {
+            let client = access.client().await?;
+            let view: ClusterView = client.get("/api/view").await?.json()?;
+            order(&client, &access, server_operation(&view, &what)?).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(access: &Access, value: &Value, sentence: &str) {
+    if access.json { println!("{value}") } else { println!("{sentence}") }
+}
+
+/// Works without a running process: the code lies in the folder.
+fn code(access: &Access) -> anyhow::Result<()> {
+    let data = DataDir::open(&access.data)?;
+    if data.cluster_key_file().exists() || data.file("members.json").exists() {
+        anyhow::bail!("this server or witness belongs to a cluster already: it can be taken into no other");
+    }
+    let identity = Identity::open(&data, &host_name())?;
+    let code = Pairing::of(&data, &identity.fingerprint).code()?;
+    say(access, &json!({ "code": code }), &code);
+    Ok(())
+}
+
+fn find_group(view: &ClusterView, name: &str) -> anyhow::Result<GroupId> {
+    let found = view.groups.iter().find(|g| g.name.eq_ignore_ascii_case(name) || g.id.0.to_string() == name);
+    found.map(|group| group.id).with_context(|| format!("there is no group {name}: see `futago status`"))
+}
+
+fn find_server(view: &ClusterView, name: &str) -> anyhow::Result<NodeId> {
+    let found = view.servers.iter().find(|s| s.name.eq_ignore_ascii_case(name) || s.id.0.to_string() == name);
+    found.map(|server| server.id).with_context(|| format!("there is no server {name}: see `futago status`"))
+}
+
+fn group_operation(view: &ClusterView, command: &GroupCommand) -> anyhow::Result<Operation> {
+    let on = |name: &Option<String>, otherwise: NodeId| match name {
+        Some(name) => find_server(view, name),
+        None => Ok(otherwise),
+    };
+    let (GroupCommand::Start { group: name, .. } | GroupCommand::Stop { group: name } | GroupCommand::Move { group: name, .. }) =
+        command;
+    let group = find_group(view, name)?;
+    let row = view.groups.iter().find(|row| row.id == group).context("no such group")?;
+    let home = row.policy.first().copied().unwrap_or(NodeId(1));
+    Ok(match command {
+        GroupCommand::Start { on: server, .. } => Operation::StartGroup { group, on: on(server, home)? },
+        GroupCommand::Stop { .. } => Operation::StopGroup { group },
+        GroupCommand::Move { to, .. } => {
+            Operation::MoveGroup { group, to: on(to, row.active.map_or(home, NodeId::twin))? }
+        }
+    })
+}
+
+fn server_operation(view: &ClusterView, command: &ServerCommand) -> anyhow::Result<Operation> {
+    Ok(match command {
+        ServerCommand::Stop { name } => Operation::StopServer { server: find_server(view, name)? },
+        ServerCommand::Start { name } => Operation::StartServer { server: find_server(view, name)? },
+        ServerCommand::Recover { name } => Operation::RecoverServer { server: find_server(view, name)? },
+    })
+}
+
+async fn order(client: &Client, access: &Access, what: Operation) -> anyhow::Result<()> {
+    let reply: Reply = client.post("/api/command", &json!({ "what": what })).await?.json()?;
+    match &reply.result {
+        Ok(()) => say(access, &json!(reply), "Begun."),
+        Err(refusal) => {
+            let sentence = wire::text::refused(wire::text::Lang::En, refusal.kind);
+            anyhow::bail!("refused (M-{}): {sentence}", refusal.kind.code())
+        }
+    }
+    Ok(())
+}
+
+async fn status(access: &Access) -> anyhow::Result<()> {
+    let view: ClusterView = access.client().await?.get("/api/view").await?.json()?;
+    if access.json {
+        println!("{}", serde_json::to_string(&view)?);
+        return Ok(());
+    }
+    println!("Cluster {} as {} sees it", view.cluster, server_name(&view, Some(view.server)));
+    for server in &view.servers {
+        println!("  server  {:<16} {:?}{}", server.name, server.state, if server.node_away { " (node away)" } else { "" });
+    }
+    for link in &view.links {
+        println!("  link    {:<16} {:?}", link.name, link.state);
+    }
+    for group in &view.groups {
+        let state = match &group.state {
+            GroupState::Failed { step, reason } => format!("Failed at {step:?}: {reason}"),
+            GroupState::Held { step, reason } => format!("Held at {step:?}: {reason}"),
+            state => format!("{state:?}"),
+        };
+        println!("  group   {:<16} {state} on {}", group.name, server_name(&view, group.active));
+    }
+    for set in &view.sets {
+        let state = match &set.state {
+            SetState::Rebuilding { progress } => {
+                format!("Rebuilding {} of {} blocks", progress.done, progress.total)
+            }
+            SetState::Alone { good } => format!("Alone on {}", server_name(&view, Some(*good))),
+            state => format!("{state:?}"),
+        };
+        println!("  mirror  {:<16} {state}", set.name);
+    }
+    Ok(())
+}
+
+fn server_name(view: &ClusterView, id: Option<NodeId>) -> String {
+    let found = view.servers.iter().find(|server| Some(server.id) == id);
+    found.map_or_else(|| "-".into(), |server| server.name.clone())
+}

@@ -1,0 +1,283 @@
+//! The disk processes: started so that they outlive this process, found again by their sockets, ordered and heard.
+
+use crate::brain::Turn;
+use crate::data::DataDir;
+use crate::heartbeat::ends;
+use anyhow::Context as _;
+use disk::control::{Decoder, encode};
+use engine::Input;
+use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
+use peer::control::{DiskOrder, FromDisk, Ticket, ToDisk};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use wire::config::LinkKind;
+use wire::{ClusterConfig, Incarnation, NodeId, SetId};
+
+/// Orders waiting for a disk process: the engine has a handful under way; a process that reads none is hung.
+const ORDERS_MAX: usize = 256;
+/// Orders of this process's own are numbered from here; the engine's stay below.
+const OWN_TICKETS: u64 = 1 << 63;
+/// Between two tries to reach or start a process, growing up to the second.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// For the process to take an order.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// For making the control areas of all sets: 8 of them, a few MiB each.
+const FORMAT_LIMIT: Duration = Duration::from_secs(45);
+
+/// What the operator chose for every disk process of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+pub enum Backing {
+    /// The disk as it is.
+    #[default]
+    Plain,
+    /// For tests: unflushed writes are lost or torn when the process is killed.
+    Volatile,
+    /// For tests: and a flush makes nothing durable.
+    VolatileLying,
+}
+
+/// Every set's process.
+#[derive(Clone)]
+pub struct Disks {
+    sets: Arc<BTreeMap<SetId, Slot>>,
+    next: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Slot {
+    orders: Mutex<Option<mpsc::Sender<ToDisk>>>,
+    guard: Mutex<Option<DiskOrder>>,
+}
+
+/// What one set's process needs.
+struct Keeper {
+    set: SetId,
+    options: disk::DiskOptions,
+    log: PathBuf,
+    pid_file: PathBuf,
+    processes: HostProcesses,
+    disks: Disks,
+    turns: mpsc::Sender<Turn>,
+}
+
+impl Disks {
+    /// Finds or starts the process of every set, and keeps doing so.
+    #[must_use]
+    pub fn open(
+        config: &ClusterConfig,
+        me: NodeId,
+        data: &DataDir,
+        host: Incarnation,
+        backing: Backing,
+        turns: &mpsc::Sender<Turn>,
+    ) -> Disks {
+        let sets = config.sets.iter().map(|set| (set.id, Slot::default())).collect();
+        let disks = Disks { sets: Arc::new(sets), next: Arc::new(AtomicU64::new(OWN_TICKETS)) };
+        for set in &config.sets {
+            let keeper = Keeper {
+                set: set.id,
+                options: options(config, set.id, me, data, host, backing),
+                log: data.disk_log(set.id),
+                pid_file: data.file(&format!("run/set-{}.json", set.id.0)),
+                processes: HostProcesses::default(),
+                disks: disks.clone(),
+                turns: turns.clone(),
+            };
+            tokio::spawn(keeper.run());
+        }
+        disks
+    }
+
+    /// Orders; dropped while the process is away (the engine hears of that).
+    pub fn order(&self, set: SetId, order: ToDisk) {
+        let Some(slot) = self.sets.get(&set) else { return };
+        let orders = slot.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
+            tracing::debug!(%set, "an order finds no disk process");
+        }
+    }
+
+    /// Tells what to end when the right is lost; told again to every new connection.
+    pub fn guard(&self, set: SetId, guard: DiskOrder) {
+        let Some(slot) = self.sets.get(&set) else { return };
+        *slot.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard.clone());
+        self.order(set, self.own(guard));
+    }
+
+    fn own(&self, order: DiskOrder) -> ToDisk {
+        ToDisk { ticket: Ticket(self.next.fetch_add(1, Ordering::Relaxed)), order }
+    }
+}
+
+fn options(
+    config: &ClusterConfig,
+    set: SetId,
+    me: NodeId,
+    data: &DataDir,
+    host: Incarnation,
+    backing: Backing,
+) -> disk::DiskOptions {
+    let interconnects = config.links.iter().filter(|link| link.kind == LinkKind::Interconnect);
+    let (listen, twin) = interconnects.map(|link| ends(link, me)).unzip();
+    let found = config.set(set);
+    disk::DiskOptions {
+        set,
+        side: me,
+        size: found.map_or(0, |set| set.size),
+        backing: found.map(|set| backing_of(set, me)).unwrap_or_default(),
+        control: data.disk_socket(set),
+        listen,
+        twin,
+        port: found.map_or(0, |set| set.port),
+        mount: data.file(&format!("run/set-{}", set.0)),
+        incarnation: host,
+        key_file: data.cluster_key_file(),
+        state: data.file("run"),
+        lease_ms: config.timing.lease_ms.into(),
+        node_grace_ms: config.timing.node_grace_ms.into(),
+        volatile: backing != Backing::Plain,
+        volatile_seed: u64::from_le_bytes(host.0[..8].try_into().unwrap_or_default()),
+        no_flush: backing == Backing::VolatileLying,
+    }
+}
+
+fn backing_of(set: &wire::config::SetConfig, me: NodeId) -> PathBuf {
+    let [first, second] = &set.backing;
+    PathBuf::from(if me == NodeId(1) { first } else { second })
+}
+
+impl Keeper {
+    async fn run(self) {
+        let mut pause = BACK_OFF.0;
+        while !self.turns.is_closed() {
+            match UnixStream::connect(&self.options.control).await {
+                Ok(stream) => {
+                    pause = BACK_OFF.0;
+                    if let Err(end) = self.talk(stream).await {
+                        tracing::warn!(set = %self.set, "the disk process went away: {end:#}");
+                    }
+                }
+                Err(_) if self.lives() => {}
+                Err(_) => match self.start() {
+                    Ok(id) => tracing::info!(set = %self.set, pid = id.pid, "disk process started"),
+                    Err(fault) => tracing::warn!(set = %self.set, "disk process not started: {fault:#}"),
+                },
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
+    /// Whether the process last started still lives: it may not listen yet, and two would fight over the disk.
+    fn lives(&self) -> bool {
+        let kept = fs::read(&self.pid_file).ok();
+        let kept: Option<(ProcessId, Incarnation)> = kept.and_then(|kept| serde_json::from_slice(&kept).ok());
+        kept.is_some_and(|(id, host)| host == self.options.incarnation && self.processes.is_alive(id))
+    }
+
+    fn start(&self) -> anyhow::Result<ProcessId> {
+        fs::create_dir_all(&self.options.mount)
+            .or_else(|fault| if self.options.mount.exists() { Ok(()) } else { Err(fault) })
+            .with_context(|| format!("make {}", self.options.mount.display()))?;
+        let mut spec = Spec {
+            program: std::env::current_exe().context("find the program's own file")?,
+            arguments: vec!["disk".into(), serde_json::to_string(&self.options)?],
+            output: Some(self.log.clone()),
+            ..Spec::default()
+        };
+        if let Ok(level) = std::env::var("RUST_LOG") {
+            spec.environment.insert("RUST_LOG".into(), level);
+        }
+        let id = self.processes.start(&spec)?;
+        fs::write(&self.pid_file, serde_json::to_vec(&(id, self.options.incarnation))?)?;
+        Ok(id)
+    }
+
+    async fn talk(&self, mut stream: UnixStream) -> anyhow::Result<()> {
+        let slot = self.disks.sets.get(&self.set).context("no such set")?;
+        let (orders_in, mut orders) = mpsc::channel(ORDERS_MAX);
+        *slot.orders.lock().unwrap_or_else(PoisonError::into_inner) = Some(orders_in);
+        self.tell(Input::DiskPresent { set: self.set, present: true }).await?;
+        let guard = slot.guard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(guard) = guard {
+            self.disks.order(self.set, self.disks.own(guard));
+        }
+        let mut decoder = Decoder::default();
+        let mut buffer = [0; 16 * 1024];
+        let end = loop {
+            tokio::select! {
+                order = orders.recv() => {
+                    let Some(order) = order else { break anyhow::anyhow!("stopped") };
+                    let bytes = encode(&order)?;
+                    match timeout(WRITE_LIMIT, stream.write_all(&bytes)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(fault)) => break fault.into(),
+                        Err(_) => break anyhow::anyhow!("it reads no orders"),
+                    }
+                }
+                came = stream.read(&mut buffer) => match came {
+                    Ok(0) => break anyhow::anyhow!("it closed its socket"),
+                    Ok(length) => {
+                        decoder.push(buffer.get(..length).unwrap_or_default());
+                        if let Err(fault) = self.hear(&mut decoder).await { break fault }
+                    }
+                    Err(fault) => break fault.into(),
+                }
+            }
+        };
+        *slot.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.tell(Input::DiskPresent { set: self.set, present: false }).await?;
+        Err(end)
+    }
+
+    async fn hear(&self, decoder: &mut Decoder) -> anyhow::Result<()> {
+        while let Some(said) = decoder.next::<FromDisk>()? {
+            if let FromDisk::Done { ticket, result } = &said
+                && ticket.0 >= OWN_TICKETS
+            {
+                if let Err(fault) = result {
+                    tracing::debug!(set = %self.set, "guard: {fault:?}");
+                }
+                continue;
+            }
+            self.tell(Input::DiskSaid { set: self.set, said }).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, input: Input) -> anyhow::Result<()> {
+        self.turns.send(Turn::Input(input)).await.context("the engine is gone")
+    }
+}
+
+/// The cluster as the control areas name it: follows from its key, and tells nothing of it.
+#[must_use]
+pub fn cluster_id(key: &[u8; 32]) -> [u8; 16] {
+    let derived = blake3::derive_key("futago 2026 cluster id", key);
+    *derived.first_chunk().unwrap_or(&[0; 16])
+}
+
+/// Makes the control area of every set on this server's backings. With `replace` another set's there is lost.
+///
+/// # Errors
+/// A backing is missing, too small, in use, or belongs to another cluster.
+pub async fn format(config: &ClusterConfig, me: NodeId, cluster: [u8; 16], replace: bool) -> anyhow::Result<()> {
+    let sets = config.sets.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        sets.iter().try_for_each(|set| {
+            let (backing, size) = (backing_of(set, me), set.size);
+            let order = disk::FormatOptions { backing, cluster, set: set.id, side: me, size, replace };
+            disk::format(&order).with_context(|| format!("make the control area of mirror set {}", set.name))
+        })
+    });
+    timeout(FORMAT_LIMIT, work).await.context("the disks do not answer")??
+}
