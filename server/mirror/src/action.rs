@@ -51,8 +51,10 @@ pub enum Action {
     OpenFrontEnd { op: OpId },
     /// Withdraw the block device: refused (fault) while in use. `abort`: end it with errors for all requests.
     CloseFrontEnd { op: OpId, abort: bool },
-    /// The lease has ended (I/O is held) or runs again: the shell drops or refreshes the guarded addresses.
+    /// The lease has ended, I/O is held: the shell drops the guarded addresses.
     LeaseEnded,
+    /// The lease runs (again): the shell may refresh the guarded addresses. Told once, not at each renewal.
+    LeaseRuns,
     /// The set has fenced itself: the shell kills the guarded processes, aborts the front end, unmounts lazily.
     Fenced,
     /// Tell the node process.

@@ -2,9 +2,35 @@
 //!
 //! It knows nothing of groups, addresses or the cluster. The shell (`disk`, or the simulator) performs the actions in
 //! their order and hands every result back as an input.
+//!
+//! One turn: [`Mirror::handle`] applies one input, lets go on whatever waited for it, checks the invariants, and queues
+//! actions; the shell drains [`Mirror::take_actions`] before the next input and arms one timer for
+//! [`Mirror::next_deadline`].
 
 pub mod action;
+mod applied;
+pub mod compare;
+pub mod config;
+mod dirty;
+mod flush;
 pub mod input;
+mod invariants;
+pub mod layout;
+mod lease;
+mod link;
+mod log;
+mod mirror;
+mod orders;
+mod pair;
+mod ranges;
+mod rebuild;
+mod requests;
+mod settle;
+mod status;
+mod store;
 
 pub use action::Action;
+pub use config::{Faults, MirrorConfig, MirrorTiming};
 pub use input::Input;
+pub use layout::ControlArea;
+pub use mirror::Mirror;

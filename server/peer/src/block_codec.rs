@@ -82,6 +82,12 @@ pub fn checksum(payload: &[u8]) -> u32 {
     crc32c::crc32c(payload)
 }
 
+/// Continues a CRC32C over more bytes, for what lies in several pieces.
+#[must_use]
+pub fn checksum_append(sum: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(sum, bytes)
+}
+
 /// Appends header and body of `frame` to `out`; the payload, whose checksum is given, follows on the wire.
 ///
 /// # Errors

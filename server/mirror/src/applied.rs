@@ -1,0 +1,262 @@
+//! The standby's part: it applies what the active side sends, in order where ranges overlap, and answers.
+
+use crate::action::{Action, Data, LinkFault, OpId};
+use crate::config::APPLIED_MAX;
+use crate::input::{LocalFault, LocalResult, PayloadId, Range};
+use crate::link::Phase;
+use crate::mirror::{Mirror, Op};
+use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, PAYLOAD_BYTES_MAX};
+use peer::control::{HISTORY_MAX, Role};
+use wire::Generation;
+
+/// Work of the active side in progress.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// The frame it answers and the connection it came by.
+    of: u64,
+    connection: u64,
+    range: Range,
+    work: Work,
+    started: bool,
+}
+
+#[derive(Debug)]
+enum Work {
+    Write(PayloadId),
+    Copy(PayloadId),
+    Check(Vec<[u8; HASH_BYTES]>),
+}
+
+/// An answer that must not be sent before a store is done.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    mark: u64,
+    what: Promised,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promised {
+    /// Marked inconsistent: map and log may be forgotten.
+    Marked,
+    /// They are.
+    Ready,
+    /// The rebuild's end is stored.
+    Built,
+}
+
+impl Mirror {
+    /// A write, copy or check came.
+    pub(crate) fn work_received(&mut self, of: u64, body: Body, payload: Option<PayloadId>) {
+        let takes = self.role == Role::Standby && self.link.as_ref().is_some_and(|link| link.takes);
+        let work = match (body, payload) {
+            (Body::Write { offset, length }, Some(payload)) => Some((offset, length, Work::Write(payload))),
+            (Body::Copy { offset, length }, Some(payload)) => Some((offset, length, Work::Copy(payload))),
+            (Body::Check { offset, hashes }, None) => {
+                let length = u32::try_from(hashes.len() as u64 * BLOCK_BYTES).unwrap_or(PAYLOAD_BYTES_MAX);
+                Some((offset, length, Work::Check(hashes)))
+            }
+            _ => None,
+        };
+        let inside = |offset: u64, length: u32| offset.saturating_add(u64::from(length)) <= self.sb.size;
+        let work = work.filter(|(offset, length, _)| takes && inside(*offset, *length));
+        let Some((offset, length, work)) = work.filter(|_| self.applied.len() < APPLIED_MAX) else {
+            self.drop_payload(payload);
+            self.close_link(LinkFault::Protocol);
+            return;
+        };
+        let connection = self.link.as_ref().map_or(0, |link| link.number);
+        let exclusive = !matches!(work, Work::Check(_));
+        let id = self.fresh();
+        let range = Range { offset, length };
+        self.applied.insert(id, Applied { of, connection, range, work, started: false });
+        if self.ranges.claim(id, offset, u64::from(length), exclusive) {
+            self.apply(id);
+        }
+    }
+
+    /// The claim is granted.
+    pub(crate) fn apply(&mut self, id: u64) {
+        let Some(applied) = self.applied.get_mut(&id) else { return };
+        applied.started = true;
+        let (op, range) = (OpId(id), applied.range);
+        let (kind, action) = match applied.work {
+            Work::Write(payload) | Work::Copy(payload) => {
+                (Op::Apply, Action::WriteLocal { op, range, data: Data::Payload(payload) })
+            }
+            Work::Check(_) => (Op::Check, Action::HashLocal { op, range }),
+        };
+        self.ops.insert(op, kind);
+        self.act(action);
+    }
+
+    pub(crate) fn applied_done(&mut self, id: u64, fault: Option<LocalFault>) {
+        let Some(applied) = self.applied.remove(&id) else { return };
+        self.release_claim(id);
+        let of = applied.of;
+        let body = match applied.work {
+            Work::Write(payload) => {
+                self.drop_payload(Some(payload));
+                Body::Written { of }
+            }
+            Work::Copy(payload) => {
+                self.drop_payload(Some(payload));
+                Body::Copied { of }
+            }
+            Work::Check(_) => return,
+        };
+        self.answer_twin(applied.connection, of, body, fault);
+    }
+
+    pub(crate) fn check_done(&mut self, id: u64, result: Result<LocalResult, LocalFault>) {
+        let Some(applied) = self.applied.remove(&id) else { return };
+        self.release_claim(id);
+        let Work::Check(theirs) = applied.work else { return };
+        let (ours, fault) = match result {
+            Ok(LocalResult::Hashes(hashes)) => (hashes, None),
+            Ok(LocalResult::Done) => (Vec::new(), None),
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
+        let mut different = vec![0u8; theirs.len().div_ceil(8)];
+        for (i, theirs) in theirs.iter().enumerate() {
+            if ours.get(i) != Some(theirs)
+                && let Some(byte) = different.get_mut(i / 8)
+            {
+                *byte |= 1 << (i % 8);
+            }
+        }
+        self.answer_twin(applied.connection, applied.of, Body::Checked { of: applied.of, different }, fault);
+    }
+
+    /// Answers on the connection the work came by, if it still stands.
+    fn answer_twin(&mut self, connection: u64, of: u64, body: Body, fault: Option<LocalFault>) {
+        if let Some(fault) = &fault {
+            self.failed.get_or_insert(format!("the local disk failed: errno {}", fault.errno));
+        }
+        if self.link.as_ref().is_none_or(|link| link.number != connection) {
+            return;
+        }
+        match fault {
+            None => {
+                self.send(body, None);
+            }
+            Some(fault) => {
+                self.send(Body::Failed { of, errno: fault.errno }, None);
+            }
+        }
+    }
+
+    pub(crate) fn flush_received(&mut self, of: u64) {
+        let connection = self.link.as_ref().map_or(0, |link| link.number);
+        if self.role != Role::Standby {
+            self.close_link(LinkFault::Protocol);
+            return;
+        }
+        let op = self.begin(Op::ApplyFlush { of, connection });
+        self.act(Action::FlushLocal { op });
+    }
+
+    pub(crate) fn applied_flush_done(&mut self, of: u64, connection: u64, fault: Option<LocalFault>) {
+        self.answer_twin(connection, of, Body::Flushed { of }, fault);
+    }
+
+    /// The connection is gone: what was not begun is dropped, what was begun comes to its end unanswered.
+    pub(crate) fn drop_unapplied(&mut self) {
+        let idle: Vec<u64> =
+            self.applied.iter().filter(|(_, applied)| !applied.started).map(|(id, _)| *id).collect();
+        for id in idle {
+            if let Some(applied) = self.applied.remove(&id)
+                && let Work::Write(payload) | Work::Copy(payload) = applied.work
+            {
+                self.drop_payload(Some(payload));
+            }
+            self.release_claim(id);
+        }
+    }
+
+    pub(crate) fn map_asked(&mut self, from: u32) {
+        if self.role != Role::Standby {
+            self.close_link(LinkFault::Protocol);
+            return;
+        }
+        let body = match self.map.next_page(from) {
+            Some(page) => Body::Map { page, bits: self.map.page(page), more: true },
+            None => Body::Map { page: from, bits: Vec::new(), more: false },
+        };
+        self.send(body, None);
+    }
+
+    /// This copy becomes a rebuild's target: inconsistent until its end (C6).
+    pub(crate) fn build_begins(&mut self, generation: Generation) {
+        if self.role != Role::Standby || !self.settle.is_idle() {
+            self.close_link(LinkFault::Protocol);
+            return;
+        }
+        self.sb.consistent = false;
+        self.sb.alone = false;
+        self.sb.active = false;
+        self.sb.history.retain(|known| *known != generation);
+        self.sb.history.insert(0, generation);
+        self.sb.history.truncate(HISTORY_MAX);
+        self.sb.base = None;
+        let mark = self.store.superblock();
+        self.promises.push(Promise { mark, what: Promised::Marked });
+    }
+
+    /// The rebuild is complete: every block is here and flushed.
+    pub(crate) fn build_done(&mut self, history: Vec<Generation>) {
+        let takes = self.link.as_ref().is_some_and(|link| link.takes);
+        if self.role != Role::Standby || !takes {
+            self.close_link(LinkFault::Protocol);
+            return;
+        }
+        self.sb.base = history.first().copied();
+        self.sb.history = history;
+        self.sb.consistent = true;
+        self.sb.alone = false;
+        self.sb.active = false;
+        self.forget_differences();
+        let mark = self.store.superblock();
+        self.promises.push(Promise { mark, what: Promised::Built });
+    }
+
+    /// Map and log of this side are of no more use: the twin has merged them or the copies are equal.
+    fn forget_differences(&mut self) {
+        if self.log.len() > 0 {
+            self.log.clear();
+            self.store.log();
+        }
+        if self.map.count() > 0 {
+            self.map.clear_all();
+        }
+        if self.map.has_stale() {
+            self.store.pages();
+        }
+        self.suspects.clear();
+    }
+
+    pub(crate) fn advance_promises(&mut self) {
+        while let Some(at) = self.promises.iter().position(|promise| self.store.reached(promise.mark)) {
+            let promise = self.promises.remove(at);
+            self.moved = true;
+            if !self.link.as_ref().is_some_and(|link| link.phase == Phase::Open) {
+                continue;
+            }
+            match promise.what {
+                Promised::Marked => {
+                    self.forget_differences();
+                    let mark = self.store.superblock();
+                    self.promises.push(Promise { mark, what: Promised::Ready });
+                }
+                Promised::Ready => {
+                    if let Some(link) = &mut self.link {
+                        link.takes = true;
+                    }
+                    self.send(Body::BuildReady, None);
+                }
+                Promised::Built => {
+                    self.send(Body::BuildStored, None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What one side of a mirror set is told at its start, and the bugs that can be put back for the simulator's checkers.
+
+use wire::ids::{MILLIS, SECOND};
+use wire::{Incarnation, NodeId, SetId};
+
+/// Fixed for the life of a disk process.
+#[derive(Clone, Debug)]
+pub struct MirrorConfig {
+    /// Cluster.
+    pub cluster: [u8; 16],
+    /// Mirror set.
+    pub set: SetId,
+    /// This side.
+    pub side: NodeId,
+    /// Host incarnation: a new one means that what was not flushed is lost.
+    pub incarnation: Incarnation,
+    /// Intervals.
+    pub timing: MirrorTiming,
+    /// Bugs put back; all false in the product.
+    #[doc(hidden)]
+    pub faults: Faults,
+}
+
+/// Intervals in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MirrorTiming {
+    /// How long a grant of the lease lasts from the sending of its nonce (`lease_ms`).
+    pub lease_us: u64,
+    /// How long the lease is renewed over the block link while this node process is away (`node_grace_ms`).
+    pub node_grace_us: u64,
+    /// Between two keep-alives on the block link.
+    pub alive_us: u64,
+    /// Silence after which the block link is closed: several keep-alives, shorter than the lease.
+    pub silent_us: u64,
+    /// Between two statuses that tell of mere progress (at most 10 a second).
+    pub status_us: u64,
+    /// How long a deactivation may wait for the twin.
+    pub deactivate_us: u64,
+    /// An extent unused for this long leaves the activity log: what a crash makes suspect stays small.
+    pub cool_us: u64,
+}
+
+impl Default for MirrorTiming {
+    fn default() -> Self {
+        MirrorTiming {
+            lease_us: 1_300 * MILLIS,
+            node_grace_us: 10 * SECOND,
+            alive_us: 100 * MILLIS,
+            silent_us: SECOND,
+            status_us: 100 * MILLIS,
+            deactivate_us: 10 * SECOND,
+            cool_us: 5 * SECOND,
+        }
+    }
+}
+
+/// Known bugs of mirrored disks, put back one at a time to prove that the simulator finds them.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Bits are cleared when the twin answers, before the flush of both disks.
+    pub clear_bits_before_flush: bool,
+    /// Putting the twin out forgets what it may have lost from its cache.
+    pub forget_unstable_on_put_out: bool,
+    /// Going on alone keeps the generation.
+    pub skip_generation_on_alone: bool,
+    /// A write is acknowledged when it is on the local disk, in sync or not.
+    pub ack_before_twin: bool,
+    /// A start forgets what was hot.
+    pub skip_hot_extents_after_crash: bool,
+    /// Frames of older sessions are applied.
+    pub accept_lower_session: bool,
+    /// A flush in sync flushes the local disk only.
+    pub flush_local_only: bool,
+    /// Rebuild runs do not wait for overlapping writes, nor writes for them.
+    pub rebuild_without_order: bool,
+    /// An extent leaves the activity log before its bits are on disk.
+    pub cool_before_bits: bool,
+}
+
+/// Requests of the front end that may wait or run: more than its own limit of 256 in the background (DATA-PATH).
+pub const REQUESTS_MAX: usize = 1024;
+/// Frames a standby holds at once: the active side's requests and runs, with room.
+pub const APPLIED_MAX: usize = 2048;
+/// Rebuild runs in flight: enough to keep both disks and the link busy, little enough memory and delay for the work.
+pub const RUNS_MAX: usize = 4;
+/// Copied blocks after which a rebuild flushes both disks and clears their bits: 64 MiB lost at most to a break.
+pub const COPIED_BLOCKS_MAX: u64 = 64 * 256;
+/// Blocks that may still be different when re-admission begins: more would hold flushes for too long.
+pub const READMIT_BLOCKS_MAX: u64 = 4096;
+/// Map pages stored in one operation.
+pub const PAGES_PER_STORE: usize = 32;

@@ -1,0 +1,176 @@
+//! Flush rounds: one at a time, for everything that asked before it began.
+//!
+//! A round flushes the local disk and, while every write goes to both, the twin's. Requests that come meanwhile share the
+//! next round. When a joint round has succeeded, what was unstable at its beginning is stable, and the bits of blocks
+//! copied before its beginning are cleared.
+
+use crate::action::Action;
+use crate::input::{LocalFault, RequestId};
+use crate::mirror::{Mirror, Op};
+use crate::pair::{Awaited, Pair};
+use crate::requests::EIO;
+use peer::block::Body;
+use wire::Time;
+
+/// A round in progress.
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    /// Both disks.
+    joint: bool,
+    /// errno of the local disk, 0 if good.
+    local: Option<i32>,
+    twin: bool,
+    requests: Vec<(RequestId, Time)>,
+}
+
+/// Flushes that wait or run.
+#[derive(Debug, Default)]
+pub(crate) struct Flushes {
+    asked: Vec<(RequestId, Option<Time>)>,
+    /// A round is wanted for the sake of the log or the rebuild.
+    pub(crate) wanted: bool,
+    round: Option<Round>,
+    /// Number of the round begun last.
+    begun: u64,
+    /// Highest number of a joint round that succeeded.
+    pub(crate) joint_done: u64,
+    /// Highest number of any round that succeeded.
+    pub(crate) done: u64,
+}
+
+impl Flushes {
+    pub(crate) fn ask(&mut self, request: RequestId) {
+        self.asked.push((request, None));
+    }
+
+    /// Requests that wait or run.
+    pub(crate) fn waiting(&self) -> usize {
+        self.asked.len() + self.round.as_ref().map_or(0, |round| round.requests.len())
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.asked.is_empty() && self.round.is_none()
+    }
+
+    /// Asks for a round that begins after now; gives its number.
+    pub(crate) fn want_next(&mut self) -> u64 {
+        self.wanted = true;
+        self.begun + 1
+    }
+
+    /// The oldest request in a round whose local part is done, or that waits for the twin to return.
+    pub(crate) fn waiting_since(&self) -> Option<Time> {
+        let round = self.round.as_ref().filter(|round| round.local.is_some() && !round.twin);
+        let running = round.and_then(|round| round.requests.first().map(|(_, since)| *since));
+        let blocked = self.asked.first().and_then(|(_, since)| *since);
+        running.into_iter().chain(blocked).min()
+    }
+
+    /// Every request, to be answered with an error.
+    pub(crate) fn take_all(&mut self) -> Vec<RequestId> {
+        let running = self.round.take().map(|round| round.requests).unwrap_or_default();
+        let running = running.into_iter().map(|(request, _)| request);
+        self.wanted = false;
+        running.chain(std::mem::take(&mut self.asked).into_iter().map(|(request, _)| request)).collect()
+    }
+
+    /// The twin is gone: a joint round is broken off and its requests share the next one.
+    pub(crate) fn twin_lost(&mut self) {
+        self.wanted = false;
+        if self.round.as_ref().is_some_and(|round| round.joint)
+            && let Some(round) = self.round.take()
+        {
+            let again = round.requests.into_iter().map(|(request, since)| (request, Some(since)));
+            self.asked.splice(0..0, again);
+        }
+    }
+}
+
+impl Mirror {
+    pub(crate) fn advance_flushes(&mut self) {
+        if self.flushes.round.is_some() {
+            return;
+        }
+        if self.failed.is_some() && !self.flushes.asked.is_empty() {
+            for (request, _) in std::mem::take(&mut self.flushes.asked) {
+                self.reply(request, EIO);
+            }
+        }
+        let joint = self.pair == Pair::Joined;
+        // In sync, a flush says that both disks have everything: it waits until the twin is there and lacks nothing.
+        let blocked = self.needs_twin && (!joint || self.map.count() > 0);
+        if blocked {
+            for (_, since) in &mut self.flushes.asked {
+                since.get_or_insert(self.now);
+            }
+        }
+        let serves = !blocked && !self.flushes.asked.is_empty();
+        let own = self.flushes.wanted && (joint || !self.needs_twin);
+        if serves || own {
+            self.begin_round(joint, serves);
+        }
+    }
+
+    fn begin_round(&mut self, joint: bool, serves: bool) {
+        let now = self.now;
+        let requests = if serves { std::mem::take(&mut self.flushes.asked) } else { Vec::new() };
+        let requests = requests.into_iter().map(|(request, since)| (request, since.unwrap_or(now))).collect();
+        self.flushes.wanted = false;
+        self.flushes.begun += 1;
+        let number = self.flushes.begun;
+        let local_only = !joint || self.config.faults.flush_local_only;
+        self.flushes.round = Some(Round { number, joint, local: None, twin: local_only, requests });
+        if joint {
+            self.log.round_begins();
+            if let Some(rebuild) = &mut self.rebuild {
+                rebuild.round_begins();
+            }
+        }
+        if !local_only {
+            let sequence = self.send(Body::Flush, None);
+            if let Some(link) = &mut self.link {
+                link.awaited.insert(sequence, Awaited::Flush(number));
+            }
+        }
+        let op = self.begin(Op::Round(number));
+        self.act(Action::FlushLocal { op });
+        self.moved = true;
+    }
+
+    pub(crate) fn round_local_done(&mut self, number: u64, fault: Option<LocalFault>) {
+        if let Some(round) = self.flushes.round.as_mut().filter(|round| round.number == number) {
+            round.local = Some(fault.map_or(0, |_| EIO));
+        }
+        if let Some(fault) = fault {
+            self.fail(format!("flushing the local disk failed: errno {}", fault.errno));
+        }
+        self.round_moved();
+    }
+
+    pub(crate) fn round_twin_done(&mut self, number: u64) {
+        if let Some(round) = self.flushes.round.as_mut().filter(|round| round.number == number) {
+            round.twin = true;
+        }
+        self.round_moved();
+    }
+
+    fn round_moved(&mut self) {
+        let Some(round) = self.flushes.round.take_if(|round| round.twin && round.local.is_some()) else {
+            return;
+        };
+        self.moved = true;
+        let errno = round.local.unwrap_or(EIO);
+        if errno == 0 {
+            self.flushes.done = round.number;
+            if round.joint {
+                self.flushes.joint_done = round.number;
+                self.log.round_succeeded();
+                self.clear_copied();
+            }
+        }
+        for (request, _) in round.requests {
+            self.reply(request, errno);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Bytes of the control area at the start of a backing: superblock twice, activity log, dirty map.
+//!
+//! | offset          | bytes            | what |
+//! |-----------------|------------------|------|
+//! | 0               | 4096             | superblock with an even counter |
+//! | 4096            | 4096             | superblock with an odd counter |
+//! | 8192            | 64 x 4096        | ring of the activity log |
+//! | 512 KiB         | pages x 4096     | dirty map, one bit for each 4096-byte block of data |
+//! | `control_bytes` |                  | the data, aligned to 1 MiB |
+//!
+//! All integers are little endian. Why it is so:
+//! * **Superblock twice.** A new one overwrites the older, so a torn write leaves the one before it, which is still true:
+//!   nobody acts on a superblock before it is durable.
+//! * **Activity log as whole snapshots.** 1008 extents fit one 4096-byte block, so each transaction writes the whole set
+//!   of hot extents to the next block of the ring: nothing to replay, no compaction, and a torn one leaves its
+//!   predecessor, which is true for the same reason. An extent is 1 MiB and 1008 of them make about 1 GiB: after a crash
+//!   comparing them takes about a second, and a writer that is at home in 1 GiB never pays for a transaction. The ring
+//!   spreads the wear and keeps a damaged sector from taking the log with it.
+//! * **Dirty map in checksummed pages.** 4064 bytes of bits cover 127 extents. A torn or damaged page counts as all set:
+//!   127 MiB copied for nothing, never one block too few.
+
+use crate::dirty::DirtyMap;
+use peer::block::{BLOCK_BYTES, HOT_MAX, MAP_PAGE_BYTES};
+use peer::control::HISTORY_MAX;
+use std::collections::BTreeSet;
+use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId};
+
+/// Everything in the control area is written in units of this: a sector of every disk divides it.
+pub const UNIT: usize = 4096;
+/// The log's ring.
+const LOG_OFFSET: u64 = 2 * UNIT as u64;
+/// Blocks in the ring.
+const LOG_BLOCKS: u64 = 64;
+/// The dirty map.
+const MAP_OFFSET: u64 = 512 * 1024;
+/// Data begins on a multiple of this: the longest request stays aligned.
+const DATA_ALIGN: u64 = 1024 * 1024;
+/// Bytes of an extent of the activity log.
+pub const EXTENT_BYTES: u64 = 1024 * 1024;
+/// Blocks of an extent.
+pub const EXTENT_BLOCKS: u64 = EXTENT_BYTES / BLOCK_BYTES;
+/// Blocks one page of the map covers.
+pub const PAGE_BLOCKS: u64 = MAP_PAGE_BYTES as u64 * 8;
+
+const SUPER_MAGIC: [u8; 8] = *b"futago\0\x01";
+const LOG_MAGIC: [u8; 4] = *b"fLOG";
+const PAGE_MAGIC: [u8; 4] = *b"fMAP";
+const PAGE_HEADER: usize = 32;
+const LOG_HEADER: usize = 64;
+const HISTORY_AT: usize = 160;
+
+/// Why bytes are not a control area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutFault {
+    /// Shorter than its size demands.
+    #[error("the backing is too small: the control area needs {needed} bytes, {found} were read")]
+    Short {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes given.
+        found: u64,
+    },
+    /// Neither superblock is ours and whole.
+    #[error("the backing has no control area of futago: format it, or name the right device")]
+    Foreign,
+    /// A size outside its limit.
+    #[error("the size of a mirror set must be a multiple of 4096 bytes, at least 1 MiB and at most 4 PiB")]
+    Size,
+}
+
+/// What a side knows of itself: stored before anything depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Grows with each store; its lowest bit chooses the place.
+    pub counter: u64,
+    /// Cluster.
+    pub cluster: [u8; 16],
+    /// Mirror set.
+    pub set: SetId,
+    /// This side.
+    pub side: NodeId,
+    /// Bytes of data.
+    pub size: u64,
+    /// Highest epoch known.
+    pub epoch: Epoch,
+    /// Its holder.
+    pub holder: Option<NodeId>,
+    /// Highest session.
+    pub session: Session,
+    /// Highest session the twin said it has stored.
+    pub twin_session: Session,
+    /// Host incarnation that wrote this.
+    pub incarnation: Incarnation,
+    /// Current generation first; empty before the first build.
+    pub history: Vec<Generation>,
+    /// The generation the map counts from; none: the map says nothing.
+    pub base: Option<Generation>,
+    /// Not an unfinished rebuild target.
+    pub consistent: bool,
+    /// Has acknowledged without the twin under the current generation.
+    pub alone: bool,
+    /// Serves the block device; found set at a start: it ended without deactivation.
+    pub active: bool,
+    /// A rebuild compares every block by checksum: the map was filled because nothing was known.
+    pub compare_all: bool,
+}
+
+/// A control area as read from a backing.
+#[derive(Clone, Debug)]
+pub struct ControlArea {
+    /// The newer whole superblock.
+    pub superblock: Superblock,
+    /// Extents that were hot.
+    pub(crate) hot: BTreeSet<u32>,
+    /// Sequence of the newest log block.
+    pub(crate) log_sequence: u64,
+    /// The map, damaged pages all set.
+    pub(crate) map: DirtyMap,
+    /// How many pages were damaged.
+    pub torn_pages: usize,
+}
+
+/// What a fresh control area is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Cluster.
+    pub cluster: [u8; 16],
+    /// Mirror set.
+    pub set: SetId,
+    /// This side.
+    pub side: NodeId,
+    /// Bytes of data.
+    pub size: u64,
+}
+
+/// Bytes of the control area for `size` bytes of data: the data begins there.
+#[must_use]
+pub fn control_bytes(size: u64) -> u64 {
+    (MAP_OFFSET + pages(size) * UNIT as u64).next_multiple_of(DATA_ALIGN)
+}
+
+/// The largest size of data (a multiple of 1 MiB) that a backing of `backing` bytes can take; 0 if none.
+#[must_use]
+pub fn data_bytes(backing: u64) -> u64 {
+    let mut size = backing.saturating_sub(DATA_ALIGN) / DATA_ALIGN * DATA_ALIGN;
+    while size > 0 && control_bytes(size) + size > backing {
+        size -= DATA_ALIGN;
+    }
+    size
+}
+
+/// Pages of the map for `size` bytes of data.
+#[must_use]
+pub fn pages(size: u64) -> u64 {
+    (size / BLOCK_BYTES).div_ceil(PAGE_BLOCKS)
+}
+
+/// A fresh control area: no history, nothing hot, nothing known.
+///
+/// # Errors
+/// A size outside its limit.
+pub fn format(format: Format) -> Result<Vec<u8>, LayoutFault> {
+    if !(1 << 20..=1 << 52).contains(&format.size) || !format.size.is_multiple_of(BLOCK_BYTES) {
+        return Err(LayoutFault::Size);
+    }
+    let superblock = Superblock {
+        counter: 1,
+        cluster: format.cluster,
+        set: format.set,
+        side: format.side,
+        size: format.size,
+        epoch: Epoch(0),
+        holder: None,
+        session: Session(0),
+        twin_session: Session(0),
+        incarnation: Incarnation::default(),
+        history: Vec::new(),
+        base: None,
+        consistent: true,
+        alone: false,
+        active: false,
+        compare_all: false,
+    };
+    let length = usize::try_from(control_bytes(format.size)).map_err(|_| LayoutFault::Size)?;
+    let mut bytes = vec![0; length];
+    for counter in [1, 2] {
+        let (offset, block) = superblock_write(&Superblock { counter, ..superblock.clone() });
+        put(&mut bytes, offset, &block);
+    }
+    let (offset, block) = log_write(&superblock, 1, std::iter::empty());
+    put(&mut bytes, offset, &block);
+    let empty = [0; MAP_PAGE_BYTES];
+    for page in 0..pages(format.size) {
+        let (offset, block) = page_write(&superblock, page as u32, &empty);
+        put(&mut bytes, offset, &block);
+    }
+    Ok(bytes)
+}
+
+impl ControlArea {
+    /// Reads a control area.
+    ///
+    /// # Errors
+    /// No whole superblock, or fewer bytes than it says.
+    pub fn read(bytes: &[u8]) -> Result<ControlArea, LayoutFault> {
+        let superblock = (0..2)
+            .filter_map(|place| superblock_read(unit(bytes, place * UNIT as u64)?))
+            .max_by_key(|found| found.counter)
+            .ok_or(LayoutFault::Foreign)?;
+        let needed = control_bytes(superblock.size);
+        if (bytes.len() as u64) < needed {
+            return Err(LayoutFault::Short { needed, found: bytes.len() as u64 });
+        }
+        let (log_sequence, hot) = (0..LOG_BLOCKS)
+            .filter_map(|place| log_read(unit(bytes, LOG_OFFSET + place * UNIT as u64)?, &superblock))
+            .max_by_key(|(sequence, _)| *sequence)
+            .unwrap_or_default();
+        let mut map = DirtyMap::new(superblock.size);
+        let mut torn_pages = 0;
+        for page in 0..pages(superblock.size) as u32 {
+            let found = unit(bytes, MAP_OFFSET + u64::from(page) * UNIT as u64);
+            match found.and_then(|block| page_read(block, page, &superblock)) {
+                Some(bits) => map.load(page, bits),
+                None => {
+                    torn_pages += 1;
+                    map.fill_page(page);
+                }
+            }
+        }
+        Ok(ControlArea { superblock, hot, log_sequence, map, torn_pages })
+    }
+
+    /// Bytes the data takes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.superblock.size
+    }
+}
+
+/// Place and bytes of a superblock.
+#[must_use]
+pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
+    let mut block = vec![0; UNIT];
+    put(&mut block, 0, &SUPER_MAGIC);
+    put(&mut block, 16, &from.counter.to_le_bytes());
+    put(&mut block, 24, &from.cluster);
+    put(&mut block, 40, &from.set.0.to_le_bytes());
+    put(&mut block, 42, &[from.side.0, from.holder.map_or(0, |holder| holder.0)]);
+    let flags = [from.consistent, from.alone, from.active, from.compare_all, from.base.is_some()];
+    let flags = flags.iter().enumerate().fold(0u8, |all, (i, set)| all | u8::from(*set) << i);
+    put(&mut block, 44, &[flags, u8::try_from(from.history.len().min(HISTORY_MAX)).unwrap_or_default()]);
+    put(&mut block, 48, &from.size.to_le_bytes());
+    put(&mut block, 56, &from.epoch.0.to_le_bytes());
+    put(&mut block, 64, &from.session.0.to_le_bytes());
+    put(&mut block, 72, &from.twin_session.0.to_le_bytes());
+    put(&mut block, 80, &from.incarnation.0);
+    put(&mut block, 96, &from.base.unwrap_or_default().0);
+    for (i, generation) in from.history.iter().take(HISTORY_MAX).enumerate() {
+        put(&mut block, (HISTORY_AT + i * 16) as u64, &generation.0);
+    }
+    seal(&mut block, 8);
+    ((from.counter % 2) * UNIT as u64, block)
+}
+
+fn superblock_read(block: &[u8]) -> Option<Superblock> {
+    if block.get(..8)? != SUPER_MAGIC || !sealed(block, 8) {
+        return None;
+    }
+    let flags = *block.get(44)?;
+    let count = usize::from(*block.get(45)?).min(HISTORY_MAX);
+    let history =
+        (0..count).map(|i| bytes16(block, HISTORY_AT + i * 16).map(Generation)).collect::<Option<_>>()?;
+    let size = u64_at(block, 48)?;
+    let holder = *block.get(43)?;
+    (size >= 1 << 20 && size <= 1 << 52 && size.is_multiple_of(BLOCK_BYTES)).then_some(())?;
+    Some(Superblock {
+        counter: u64_at(block, 16)?,
+        cluster: bytes16(block, 24)?,
+        set: SetId(u16::from_le_bytes(block.get(40..42)?.try_into().ok()?)),
+        side: NodeId(*block.get(42)?),
+        size,
+        epoch: Epoch(u64_at(block, 56)?),
+        holder: (holder != 0).then_some(NodeId(holder)),
+        session: Session(u64_at(block, 64)?),
+        twin_session: Session(u64_at(block, 72)?),
+        incarnation: Incarnation(bytes16(block, 80)?),
+        history,
+        base: (flags & 16 != 0).then_some(Generation(bytes16(block, 96)?)),
+        consistent: flags & 1 != 0,
+        alone: flags & 2 != 0,
+        active: flags & 4 != 0,
+        compare_all: flags & 8 != 0,
+    })
+}
+
+/// Place and bytes of a log block with this set of hot extents.
+#[must_use]
+pub(crate) fn log_write(
+    superblock: &Superblock,
+    sequence: u64,
+    hot: impl Iterator<Item = u32>,
+) -> (u64, Vec<u8>) {
+    let mut block = vec![0; UNIT];
+    put(&mut block, 0, &LOG_MAGIC);
+    put(&mut block, 8, &sequence.to_le_bytes());
+    put(&mut block, 24, &superblock.cluster);
+    put(&mut block, 40, &superblock.set.0.to_le_bytes());
+    let mut count = 0u32;
+    for extent in hot.take(HOT_MAX) {
+        put(&mut block, LOG_HEADER as u64 + 4 * u64::from(count), &extent.to_le_bytes());
+        count += 1;
+    }
+    put(&mut block, 16, &count.to_le_bytes());
+    seal(&mut block, 4);
+    (LOG_OFFSET + sequence % LOG_BLOCKS * UNIT as u64, block)
+}
+
+fn log_read(block: &[u8], superblock: &Superblock) -> Option<(u64, BTreeSet<u32>)> {
+    let ours = block.get(..4)? == LOG_MAGIC
+        && bytes16(block, 24)? == superblock.cluster
+        && block.get(40..42)? == superblock.set.0.to_le_bytes()
+        && sealed(block, 4);
+    ours.then_some(())?;
+    let count = (u32_at(block, 16)? as usize).min(HOT_MAX);
+    let extents = superblock.size.div_ceil(EXTENT_BYTES);
+    let hot = (0..count).filter_map(|i| u32_at(block, LOG_HEADER + 4 * i));
+    Some((u64_at(block, 8)?, hot.filter(|extent| u64::from(*extent) < extents).collect()))
+}
+
+/// Place and bytes of a page of the map.
+#[must_use]
+pub(crate) fn page_write(superblock: &Superblock, page: u32, bits: &[u8]) -> (u64, Vec<u8>) {
+    let mut block = vec![0; UNIT];
+    put(&mut block, 0, &PAGE_MAGIC);
+    put(&mut block, 8, &page.to_le_bytes());
+    put(&mut block, 12, &superblock.set.0.to_le_bytes());
+    put(&mut block, 16, &superblock.cluster);
+    put(&mut block, PAGE_HEADER as u64, bits);
+    seal(&mut block, 4);
+    (MAP_OFFSET + u64::from(page) * UNIT as u64, block)
+}
+
+fn page_read<'a>(block: &'a [u8], page: u32, superblock: &Superblock) -> Option<&'a [u8]> {
+    let ours = block.get(..4)? == PAGE_MAGIC
+        && u32_at(block, 8)? == page
+        && block.get(12..14)? == superblock.set.0.to_le_bytes()
+        && bytes16(block, 16)? == superblock.cluster
+        && sealed(block, 4);
+    ours.then(|| block.get(PAGE_HEADER..))?
+}
+
+/// Writes the checksum of everything but its own four bytes at `at`.
+fn seal(block: &mut [u8], at: usize) {
+    let sum = sum_without(block, at);
+    put(block, at as u64, &sum.to_le_bytes());
+}
+
+fn sealed(block: &[u8], at: usize) -> bool {
+    u32_at(block, at) == Some(sum_without(block, at))
+}
+
+fn sum_without(block: &[u8], at: usize) -> u32 {
+    let before = peer::block::checksum(block.get(..at).unwrap_or_default());
+    peer::block::checksum_append(before, block.get(at + 4..).unwrap_or_default())
+}
+
+fn unit(bytes: &[u8], offset: u64) -> Option<&[u8]> {
+    let start = usize::try_from(offset).ok()?;
+    bytes.get(start..start + UNIT)
+}
+
+fn put(target: &mut [u8], at: u64, bytes: &[u8]) {
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    if let Some(place) = at.checked_add(bytes.len()).and_then(|end| target.get_mut(at..end)) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
+}
+
+fn bytes16(bytes: &[u8], at: usize) -> Option<[u8; 16]> {
+    bytes.get(at..at + 16)?.try_into().ok()
+}
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

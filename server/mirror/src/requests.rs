@@ -1,0 +1,359 @@
+//! Requests of the front end on the active side: claims, hot extents, both disks, the reply.
+
+use crate::action::{Action, Data, OpId};
+use crate::config::REQUESTS_MAX;
+use crate::input::{LocalFault, Range, RequestId};
+use crate::log::{Heat, blocks};
+use crate::mirror::{Mirror, Op};
+use crate::pair::{Awaited, Pair};
+use peer::block::{Body, PAYLOAD_BYTES_MAX, SECTOR_BYTES};
+use peer::control::Role;
+use std::collections::{BTreeMap, VecDeque};
+use wire::Time;
+
+/// errno of a failed request.
+pub(crate) const EIO: i32 = 5;
+/// errno of a request outside the device.
+const EINVAL: i32 = 22;
+
+/// Requests that wait or run.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// Not begun: the lease has ended or the side is becoming active.
+    pub(crate) held: VecDeque<(RequestId, Wanted)>,
+    /// Done, but the lease has ended: answered when it runs again.
+    pub(crate) held_replies: Vec<(RequestId, i32)>,
+    pub(crate) writes: BTreeMap<u64, Writing>,
+    pub(crate) reads: BTreeMap<u64, (RequestId, Range)>,
+    /// Writes that wait for a slot of the activity log.
+    pub(crate) no_room: VecDeque<u64>,
+    /// Writes that wait for a store, with its mark.
+    pub(crate) heating: Vec<(u64, u64)>,
+}
+
+/// What a held request wants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted {
+    Write(Range),
+    Read(Range),
+    Flush,
+}
+
+/// What the twin has of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twin {
+    /// Not begun, or the link is away: sent when it is back.
+    NotSent,
+    Sent,
+    Done,
+    /// The dirty map remembers instead.
+    NotNeeded,
+}
+
+/// A write from its claim to its release.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writing {
+    pub(crate) request: RequestId,
+    pub(crate) range: Range,
+    pub(crate) began: Time,
+    /// The extents are hot and the local disk has been asked.
+    pub(crate) issued: bool,
+    /// errno of the local disk, 0 if it was good.
+    pub(crate) local: Option<i32>,
+    pub(crate) twin: Twin,
+    pub(crate) replied: bool,
+}
+
+impl Requests {
+    fn count(&self) -> usize {
+        self.held.len() + self.writes.len() + self.reads.len() + self.held_replies.len()
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.count() == 0
+    }
+}
+
+impl Mirror {
+    pub(crate) fn write_asked(&mut self, request: RequestId, range: Range) {
+        self.asked(request, Wanted::Write(range), Some(range));
+    }
+
+    pub(crate) fn read_asked(&mut self, request: RequestId, range: Range) {
+        self.asked(request, Wanted::Read(range), Some(range));
+    }
+
+    pub(crate) fn flush_asked(&mut self, request: RequestId) {
+        self.asked(request, Wanted::Flush, None);
+    }
+
+    fn asked(&mut self, request: RequestId, wanted: Wanted, range: Option<Range>) {
+        if range.is_some_and(|range| !self.fits(range)) {
+            self.act(Action::Reply { request, errno: EINVAL });
+            return;
+        }
+        let room = self.requests.count() + self.flushes.waiting() < REQUESTS_MAX;
+        match self.role {
+            Role::Standby | Role::Fenced => self.act(Action::Reply { request, errno: EIO }),
+            Role::Activating | Role::Active | Role::Deactivating if !room => {
+                self.act(Action::Reply { request, errno: EIO });
+            }
+            Role::Activating => self.requests.held.push_back((request, wanted)),
+            Role::Active | Role::Deactivating => {
+                if self.lease.runs {
+                    self.start(request, wanted);
+                } else {
+                    self.requests.held.push_back((request, wanted));
+                }
+            }
+        }
+    }
+
+    fn fits(&self, range: Range) -> bool {
+        let length = u64::from(range.length);
+        range.length > 0
+            && range.length <= PAYLOAD_BYTES_MAX
+            && range.offset.is_multiple_of(SECTOR_BYTES)
+            && length.is_multiple_of(SECTOR_BYTES)
+            && range.offset.checked_add(length).is_some_and(|end| end <= self.sb.size)
+    }
+
+    fn start(&mut self, request: RequestId, wanted: Wanted) {
+        self.moved = true;
+        match wanted {
+            Wanted::Write(range) => {
+                let id = self.fresh();
+                let writing = Writing {
+                    request,
+                    range,
+                    began: self.now,
+                    issued: false,
+                    local: None,
+                    twin: Twin::NotSent,
+                    replied: false,
+                };
+                self.requests.writes.insert(id, writing);
+                if self.ranges.claim(id, range.offset, u64::from(range.length), true) {
+                    self.write_granted(id);
+                }
+            }
+            Wanted::Read(range) => {
+                let id = self.fresh();
+                self.requests.reads.insert(id, (request, range));
+                if self.ranges.claim(id, range.offset, u64::from(range.length), false) {
+                    self.read_granted(id);
+                }
+            }
+            Wanted::Flush => self.flushes.ask(request),
+        }
+    }
+
+    /// The claim is granted: make the extents hot, then begin.
+    pub(crate) fn write_granted(&mut self, id: u64) {
+        let Some(writing) = self.requests.writes.get(&id) else { return };
+        let (offset, length) = (writing.range.offset, u64::from(writing.range.length));
+        let hot = self.log.is_hot(offset, length);
+        match self.log.pin(offset, length, self.store.next_mark(), self.now) {
+            Heat::Full => self.requests.no_room.push_back(id),
+            Heat::After(mark) => {
+                if !hot {
+                    self.store.log();
+                }
+                if self.store.reached(mark) {
+                    self.issue_write(id);
+                } else {
+                    self.requests.heating.push((mark, id));
+                }
+            }
+        }
+    }
+
+    /// A store is done: writes into extents that are hot by it begin.
+    pub(crate) fn stored_requests(&mut self) {
+        if self.requests.heating.is_empty() {
+            return;
+        }
+        let heating = std::mem::take(&mut self.requests.heating);
+        let (ready, rest) = heating.into_iter().partition(|(mark, _)| self.store.reached(*mark));
+        self.requests.heating = rest;
+        let ready: Vec<(u64, u64)> = ready;
+        for (_, id) in ready {
+            self.issue_write(id);
+        }
+    }
+
+    fn issue_write(&mut self, id: u64) {
+        let joined = self.pair == Pair::Joined;
+        let needs_twin = self.needs_twin;
+        let Some(writing) = self.requests.writes.get_mut(&id) else { return };
+        writing.issued = true;
+        let (request, range) = (writing.request, writing.range);
+        if !joined && !needs_twin {
+            writing.twin = Twin::NotNeeded;
+            let (first, count) = blocks(range.offset, u64::from(range.length));
+            self.map.set(first, count);
+        }
+        if joined {
+            self.send_write(id, request, range);
+        }
+        let op = OpId(id);
+        self.ops.insert(op, Op::Write);
+        self.act(Action::WriteLocal { op, range, data: Data::Request(request) });
+    }
+
+    /// Sends a write to the twin.
+    pub(crate) fn send_write(&mut self, id: u64, request: RequestId, range: Range) {
+        let body = Body::Write { offset: range.offset, length: range.length };
+        let sequence = self.send(body, Some(Data::Request(request)));
+        if let Some(link) = &mut self.link {
+            link.awaited.insert(sequence, Awaited::Write(id));
+        }
+        if let Some(writing) = self.requests.writes.get_mut(&id) {
+            writing.twin = Twin::Sent;
+        }
+    }
+
+    pub(crate) fn write_done(&mut self, id: u64, fault: Option<LocalFault>) {
+        let Some(writing) = self.requests.writes.get_mut(&id) else { return };
+        writing.local = Some(fault.map_or(0, |_| EIO));
+        if let Some(fault) = fault {
+            // The twin may have it, this disk may not: different until copied.
+            let (first, count) = blocks(writing.range.offset, u64::from(writing.range.length));
+            self.map.set(first, count);
+            self.fail(format!("a write to the local disk failed: errno {}", fault.errno));
+        }
+        self.write_moved(id);
+    }
+
+    /// Replies to and releases a write as far as both disks have come.
+    pub(crate) fn write_moved(&mut self, id: u64) {
+        let acknowledges_alone = !self.needs_twin || self.config.faults.ack_before_twin;
+        let Some(writing) = self.requests.writes.get_mut(&id) else { return };
+        let Some(errno) = writing.local else { return };
+        let twin_has = matches!(writing.twin, Twin::Done | Twin::NotNeeded);
+        if !writing.replied && (twin_has || errno != 0 || acknowledges_alone) {
+            writing.replied = true;
+            let request = writing.request;
+            // A write that the twin still lacks keeps its payload only until here; see `twin_lost`.
+            self.reply(request, errno);
+        }
+        if twin_has {
+            let Some(done) = self.requests.writes.remove(&id) else { return };
+            let range = done.range;
+            self.log.unpin(range.offset, u64::from(range.length), done.twin == Twin::Done);
+            self.release_claim(id);
+        }
+    }
+
+    pub(crate) fn read_granted(&mut self, id: u64) {
+        let Some((request, range)) = self.requests.reads.get(&id).copied() else { return };
+        let op = OpId(id);
+        self.ops.insert(op, Op::Read);
+        self.act(Action::ReadLocal { op, range, into: Data::Request(request) });
+    }
+
+    pub(crate) fn read_done(&mut self, id: u64, fault: Option<LocalFault>) {
+        let Some((request, _)) = self.requests.reads.remove(&id) else { return };
+        self.release_claim(id);
+        if let Some(fault) = fault {
+            self.fail(format!("a read from the local disk failed: errno {}", fault.errno));
+        }
+        self.reply(request, fault.map_or(0, |_| EIO));
+    }
+
+    /// Answers a request, or holds the answer while the lease does not run: it might tell of what another side serves.
+    pub(crate) fn reply(&mut self, request: RequestId, errno: i32) {
+        if self.lease.runs {
+            self.act(Action::Reply { request, errno });
+        } else {
+            self.requests.held_replies.push((request, errno));
+        }
+    }
+
+    /// Lets requests go on: granted claims, held ones, those without room in the log.
+    pub(crate) fn advance_requests(&mut self) {
+        while let Some(id) = self.granted.pop_front() {
+            self.moved = true;
+            self.claim_granted(id);
+        }
+        let serving = matches!(self.role, Role::Active | Role::Deactivating) && self.lease.runs;
+        if serving && !self.requests.held.is_empty() {
+            for (request, wanted) in std::mem::take(&mut self.requests.held) {
+                self.start(request, wanted);
+            }
+        }
+        if serving && !self.requests.held_replies.is_empty() {
+            for (request, errno) in std::mem::take(&mut self.requests.held_replies) {
+                self.act(Action::Reply { request, errno });
+            }
+        }
+        if !self.requests.no_room.is_empty() {
+            self.make_room();
+        }
+        self.cool();
+    }
+
+    fn claim_granted(&mut self, id: u64) {
+        if self.requests.writes.contains_key(&id) {
+            self.write_granted(id);
+        } else if self.requests.reads.contains_key(&id) {
+            self.read_granted(id);
+        } else if self.applied.contains_key(&id) {
+            self.apply(id);
+        } else {
+            self.run_granted(id);
+        }
+    }
+
+    /// Cools extents for writes that found the log full; asks for what keeps extents from cooling.
+    fn make_room(&mut self) {
+        let (map, hasty) = (&self.map, self.config.faults.cool_before_bits);
+        if self.log.make_room(|extent| hasty || map.saved(extent)) {
+            self.moved = true;
+            self.store.log();
+            for id in std::mem::take(&mut self.requests.no_room) {
+                self.write_granted(id);
+            }
+            return;
+        }
+        if self.map.has_unsaved() && self.store.is_idle() {
+            self.store.pages();
+            self.moved = true;
+        }
+        if !self.log.stable() {
+            self.flushes.wanted = true;
+        }
+    }
+
+    /// Cools what has been quiet for long, and asks for the stores and flushes it needs.
+    fn cool(&mut self) {
+        if self.now < self.next_cool {
+            return;
+        }
+        self.next_cool = self.now.plus(self.config.timing.cool_us);
+        let serving = matches!(self.role, Role::Active);
+        let quiet = Time(self.now.0.saturating_sub(self.config.timing.cool_us));
+        if !serving || !self.log.has_quiet(quiet) {
+            return;
+        }
+        let (map, hasty) = (&self.map, self.config.faults.cool_before_bits);
+        if self.log.cool(quiet, |extent| hasty || map.saved(extent)) {
+            self.store.log();
+        }
+        if self.map.has_stale() {
+            self.store.pages();
+        }
+        if !self.log.stable() {
+            self.flushes.wanted = true;
+        }
+        self.moved = true;
+    }
+
+    /// The oldest write that only the twin's disk keeps from its reply.
+    pub(crate) fn waiting_since(&self) -> Option<Time> {
+        let writes = self.requests.writes.values().filter(|writing| writing.issued && !writing.replied);
+        let writes = writes.filter(|writing| matches!(writing.twin, Twin::NotSent | Twin::Sent));
+        let writes = writes.map(|writing| writing.began).min();
+        writes.into_iter().chain(self.flushes.waiting_since()).min()
+    }
+}

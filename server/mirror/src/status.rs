@@ -1,0 +1,120 @@
+//! What the engine and the view are told, and when: changes of state at once, progress at most ten times a second.
+
+use crate::action::Action;
+use crate::mirror::Mirror;
+use peer::control::{DiskStatus, FromDisk, Role};
+use std::collections::VecDeque;
+use wire::Time;
+
+/// What was told last.
+#[derive(Debug)]
+pub(crate) struct Told {
+    last: Option<DiskStatus>,
+    at: Time,
+    /// Told whatever has changed.
+    pub(crate) report: bool,
+    /// The node process is there.
+    pub(crate) present: bool,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Told { last: None, at: Time(0), report: true, present: true }
+    }
+}
+
+/// A waiting write is worth a word to the engine only after this: most are answered long before.
+const WAITING_US: u64 = 100 * wire::ids::MILLIS;
+
+impl Mirror {
+    /// Where the set stands. `device` and `link_address` are the shell's to fill in.
+    #[must_use]
+    pub fn status(&self) -> DiskStatus {
+        let mut history: VecDeque<_> = self.sb.history.iter().copied().collect();
+        if let Some(base) = self.sb.base
+            && history.front().is_some_and(|current| *current != base)
+        {
+            history.retain(|known| *known != base);
+            history.insert(1, base);
+        }
+        let waiting = self.waiting_since().filter(|since| self.now.since(*since) >= WAITING_US);
+        DiskStatus {
+            role: self.role,
+            epoch: self.sb.epoch,
+            holder: self.sb.holder,
+            session: self.sb.session,
+            consistent: self.sb.consistent,
+            history: history.into(),
+            needs_twin: self.needs_twin,
+            linked: self.linked(),
+            equal: self.equal(),
+            twin_incarnation: self.twin_incarnation,
+            twin_heard: self.twin_heard,
+            waiting_since: waiting,
+            split: self.split,
+            dirty_blocks: self.map.count(),
+            rebuild: self.rebuild_status(),
+            last_rebuild: self.last_rebuild,
+            lease: self.lease_end(),
+            link_address: None,
+            sent_bytes: self.sent_bytes,
+            device: None,
+            failed: self.failed.clone(),
+        }
+    }
+
+    /// Tells the node process if there is something to tell.
+    pub(crate) fn tell_status(&mut self) {
+        if !self.told.present {
+            return;
+        }
+        let due = self.now.since(self.told.at) >= self.config.timing.status_us || self.told.last.is_none();
+        if !self.told.report && !due && !self.state_changed() {
+            return;
+        }
+        let status = self.status();
+        if self.told.report || self.told.last.as_ref() != Some(&status) {
+            self.told.report = false;
+            self.told.at = self.now;
+            self.told.last = Some(status.clone());
+            self.act(Action::Tell(FromDisk::Status(Box::new(status))));
+        } else {
+            self.told.at = self.now;
+        }
+    }
+
+    /// Whether something changed that must not wait: cheap, for it is asked at each turn.
+    fn state_changed(&self) -> bool {
+        let Some(last) = &self.told.last else { return true };
+        last.role != self.role
+            || last.epoch != self.sb.epoch
+            || last.session != self.sb.session
+            || last.consistent != self.sb.consistent
+            || last.needs_twin != self.needs_twin
+            || last.linked != self.linked()
+            || last.equal != self.equal()
+            || last.split != self.split
+            || last.failed != self.failed
+            || last.twin_incarnation != self.twin_incarnation
+            || last.last_rebuild != self.last_rebuild
+            || last.history.first() != self.sb.history.first()
+    }
+
+    /// When the next status may be due: only while progress is made.
+    fn status_deadline(&self) -> Option<Time> {
+        let busy = self.told.present && (self.rebuild.is_some() || self.waiting_since().is_some());
+        busy.then(|| self.told.at.plus(self.config.timing.status_us))
+    }
+
+    /// When `DeadlineReached` is wanted, whatever else happens. None: never.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        let serving = matches!(self.role, Role::Activating | Role::Active | Role::Deactivating);
+        let lease = self.lease_end().filter(|end| serving && *end > self.now);
+        let fence = self.fence_time().filter(|_| serving);
+        let cool = (self.role == Role::Active && self.log.len() > 0).then_some(self.next_cool);
+        let all =
+            [self.link_deadline(), lease, fence, cool, self.deactivation_deadline(), self.status_deadline()];
+        all.into_iter().flatten().min()
+    }
+}
