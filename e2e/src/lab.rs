@@ -74,7 +74,16 @@ impl Lab {
         let program = paths::program()?;
         let mut launcher = Command::new(&program);
         launcher.arg("demo").arg("--dir").arg(folder.path());
-        launcher.args(["--size", &format!("{}M", setup.size_mib)]);
+        launcher.args([
+            "--size",
+            &format!("{}M", setup.size_mib),
+            "--page1",
+            "0",
+            "--page2",
+            "0",
+            "--app",
+            "0",
+        ]);
         if let Some(backing) = setup.backing {
             launcher.args(["--backing", backing]);
         }
@@ -484,7 +493,7 @@ impl Lab {
     pub fn operate(&self, at: NodeId, what: Operation) -> Result<String> {
         let what = serde_json::to_string(&what).context("write an operation")?;
         let mut command = self.exec(&format!("server{}", at.0));
-        command.arg(&self.program).args(["command", &what]);
+        command.arg(&self.program).args(["command", &what, "--data"]).arg(self.data(at));
         command::output(&mut command, COMMAND)
     }
 

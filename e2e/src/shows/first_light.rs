@@ -91,8 +91,10 @@ fn see(program: &mut Child, said: &Path, clone: &Path, begun: Instant) -> Result
 /// The first page's address and the one-time login, as the demo prints them for a person.
 fn read_said(said: &str) -> Option<(String, String)> {
     let address = said.split_whitespace().find(|word| word.starts_with("https://"))?;
-    let line = said.lines().find(|line| line.to_lowercase().contains("login"))?;
-    Some((address.to_owned(), line.split_whitespace().last()?.to_owned()))
+    let (_, login) = said.split_once("one-time login")?;
+    // The whole greeting has come once its last line has.
+    said.contains("Ctrl-C").then_some(())?;
+    Some((address.to_owned(), login.split_whitespace().next()?.to_owned()))
 }
 
 fn until<T>(
