@@ -39,7 +39,7 @@ impl Lease {
     }
 
     /// The end as far as it is known: none before the first order, `Some(None)` without limit.
-    fn end(&self, node_grace_us: u64) -> Option<Option<Time>> {
+    pub(crate) fn end(&self, node_grace_us: u64) -> Option<Option<Time>> {
         let ordered = self.ordered?;
         let Some(until) = ordered else { return Some(None) };
         // While the own node process is away renewals count for its grace only; then its twin takes over.
@@ -54,6 +54,20 @@ impl Lease {
 }
 
 impl Mirror {
+    /// Until when I/O is served: `None` not at all, `Some(None)` without limit. Cheap: a guard asks at each turn.
+    #[must_use]
+    pub fn lease(&self) -> Option<Option<Time>> {
+        let serving = matches!(self.role, Role::Activating | Role::Active | Role::Deactivating);
+        self.lease.end(self.config.timing.node_grace_us).filter(|_| serving)
+    }
+
+    /// The lease as the shell's guard needs it: `None` is none (or not serving), `Some(None)` one without limit.
+    #[must_use]
+    pub fn lease(&self) -> Option<Option<Time>> {
+        let serving = matches!(self.role, Role::Activating | Role::Active | Role::Deactivating);
+        self.lease.end(self.config.timing.node_grace_us).filter(|_| serving)
+    }
+
     /// The end of the lease, renewals over the block link included.
     pub(crate) fn lease_end(&self) -> Option<Time> {
         self.lease.end(self.config.timing.node_grace_us).flatten()
