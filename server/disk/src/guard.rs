@@ -6,12 +6,13 @@ use crate::limits::{FENCE_WAIT, GUARD, JOBS_MAX, STACK_BYTES};
 use os::clock::{BootClock, Clock as _};
 use os::link::{Lifetime, Network};
 use os::mount::{HostMounts, Mounts as _};
+use os::process::{HostProcesses, ProcessId, Processes as _, Stopped};
 use peer::control::{GuardedAddress, GuardedProcess};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 use wire::Time;
 
 /// What is guarded.
@@ -176,41 +177,24 @@ fn drop_addresses(addresses: &[GuardedAddress]) {
     }
 }
 
+/// Addresses first, then the device: whoever waits in the kernel for it gets an error and can be killed.
 fn fence(state: &mut State) {
-    tracing::warn!("fenced: address, processes and block device of this set are taken away");
-    drop_addresses(&state.guarded.addresses);
-    for one in &state.guarded.processes {
-        kill(one);
-    }
-    // Aborts the FUSE connection first: whoever waits in the kernel for this device gets an error and can die.
+    tracing::warn!("fenced: addresses, block device, processes and mounts of this set are taken away");
+    let guarded = std::mem::take(&mut state.guarded);
+    drop_addresses(&guarded.addresses);
     if let Err(error) = sweep(&state.place) {
         tracing::warn!(%error, "the block device cannot be withdrawn");
     }
-    for mount in &state.guarded.mounts {
+    let processes = HostProcesses::default();
+    for one in &guarded.processes {
+        let id = ProcessId { pid: one.pid, started: one.started };
+        if let Stopped::Unknown(left) = processes.stop(id, Duration::ZERO) {
+            tracing::warn!(pid = one.pid, ?left, "processes hang in the kernel");
+        }
+    }
+    for mount in &guarded.mounts {
         if let Err(error) = HostMounts.unmount_lazily(mount) {
             tracing::warn!(mount = %mount.display(), %error, "cannot unmount");
         }
-    }
-    // What was forked between the first look and the abort.
-    for one in std::mem::take(&mut state.guarded.processes) {
-        kill(&one);
-    }
-    state.guarded = Guarded::default();
-}
-
-/// Kills a process group and the session it leads, if its leader is still the process that was meant.
-fn kill(one: &GuardedProcess) {
-    let Some(leader) = i32::try_from(one.pid).ok().and_then(Pid::from_raw) else { return };
-    let meant = os::proc::stat(one.pid).is_none_or(|stat| stat.started == one.started);
-    if !meant {
-        return;
-    }
-    for member in os::proc::session(one.pid) {
-        if let Some(pid) = i32::try_from(member).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    if os::proc::stat(one.pid).is_some() {
-        let _ = kill_process_group(leader, Signal::KILL);
     }
 }

@@ -1,23 +1,36 @@
 //! The data path of one mirror set on one server, in a process of its own: block device, local disk, link to the twin.
+//!
+//! One thread owns the io_uring, the FUSE descriptor, the disk and the socket; it feeds the pure core (`mirror`) and performs
+//! its actions. Other threads do what can block: the device in the kernel (`device`), dialling and handshakes
+//! (`link::connect`), hashing (`backing`), the guard over addresses and processes (`guard`). They answer through the inbox.
+//!
+//! **The loop thread must never wait for our own block device**: whoever opens, attaches or unmounts it does so elsewhere.
+//!
+//! ```text
+//!   kernel: loop device ── FUSE ──> Front ─┐                    ┌─> Backing (O_DIRECT, or volatile)
+//!   twin: TCP ───────────────────> Stream ─┤─> mirror (core) ───┼─> Stream ──> twin
+//!   node: unix socket ───────────> Control ┤   Input / Action   ├─> Front replies, Control
+//!   threads ─────────────────────> Inbox ──┘                    └─> Worker, Guard
+//! ```
 
+mod backing;
 pub mod control;
+mod device;
+mod format;
+mod fuse;
+mod guard;
+mod inbox;
 mod limits;
+mod link;
 mod options;
+mod perform;
+mod pools;
+mod ring;
+mod run;
+mod token;
+mod turn;
 
+pub use format::format;
+pub use mirror::layout::{control_bytes, data_bytes};
 pub use options::{DiskOptions, FormatOptions, Record};
-
-/// Formats a backing. One that already is this very set's is left as it is. The data is not touched.
-///
-/// # Errors
-/// It carries another mirror set, is too small, in use, or cannot be written.
-pub fn format(_options: &FormatOptions) -> anyhow::Result<()> {
-    anyhow::bail!("the data path is not part of this build")
-}
-
-/// Runs the data path of one mirror set until it is told to end, or has fenced itself.
-///
-/// # Errors
-/// The backing, the sockets or the ring cannot be had; or the ring broke.
-pub fn run(_options: DiskOptions) -> anyhow::Result<()> {
-    anyhow::bail!("the data path is not part of this build")
-}
+pub use run::run;

@@ -25,7 +25,7 @@ pub(crate) struct Piece {
 enum Hold {
     Nothing,
     Owned(Buffer),
-    Shared(Arc<Buffer>),
+    Shared { _data: Arc<Buffer> },
     Batch(Box<Batch>),
 }
 
@@ -128,7 +128,7 @@ impl<T: Copy> Ring<T> {
             Some(number) => opcode::WriteFixed::new(fd, pointer, length, number).offset(offset).build(),
             None => opcode::Write::new(fd, pointer, length).offset(offset).build(),
         };
-        self.push(token, Hold::Shared(data), false, entry);
+        self.push(token, Hold::Shared { _data: data }, false, entry);
     }
 
     /// Reads `length` bytes at `offset` of a file; the buffer comes back with the completion.
@@ -269,7 +269,7 @@ impl<T: Copy> Ring<T> {
             let result = if flight.stays && result.is_ok() { Err(0) } else { result };
             let buffer = match flight.hold {
                 Hold::Owned(buffer) => Some(buffer),
-                Hold::Nothing | Hold::Shared(_) | Hold::Batch(_) => None,
+                Hold::Nothing | Hold::Shared { .. } | Hold::Batch(_) => None,
             };
             return Some(Completion { token: flight.token, result, buffer });
         }

@@ -1,0 +1,40 @@
+//! Two real disk processes over loopback, real FUSE and loop devices, scripted node processes. Needs root.
+//!
+//! The test program is also the disk process: started with `disk-process JSON` it runs one.
+
+mod host;
+mod scenarios;
+
+use std::time::Instant;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, json] = arguments.as_slice()
+        && first == "disk-process"
+    {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
+        let options = serde_json::from_str(json).expect("options");
+        if let Err(error) = disk::run(options) {
+            tracing::error!("{error:#}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        scenarios::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    assert!(rustix::process::geteuid().is_root(), "these tests mount file systems: run them as root");
+    let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let mut count = 0;
+    for (name, scenario) in scenarios::ALL {
+        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
+            let began = Instant::now();
+            // A panic ends the program with 101; what was started is taken down by the hosts' drop.
+            scenario();
+            println!("test {name} ... ok ({:.1} s)", began.elapsed().as_secs_f32());
+            count += 1;
+        }
+    }
+    println!("test result: ok. {count} passed");
+}

@@ -1,0 +1,220 @@
+//! What the data path must do, told as one story each.
+
+use crate::host::{Host, PATIENCE, Pair, SIZE, admit};
+use peer::control::{DiskOrder, GuardedProcess, OrderFault, Role};
+use rustix::process::Signal;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use wire::{Epoch, Generation, NodeId};
+
+/// Every story.
+pub const ALL: &[(&str, fn())] = &[
+    ("alone_it_serves_what_was_written_and_withdraws_only_when_unused", alone),
+    ("the_twin_is_built_kept_in_sync_lost_and_brought_back_by_fast_copy", twins),
+    ("what_was_flushed_survives_a_power_loss_of_the_active_side", power_loss),
+    ("a_higher_epoch_fences_the_holder_with_all_that_depends_on_it", fence),
+    ("the_block_link_keeps_the_lease_while_the_node_process_is_away", node_away),
+    ("a_terminal_cannot_end_it_and_sigterm_only_a_standby", signals),
+];
+
+/// A seeded stream of bytes: two devices written with the same seed are equal.
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    let mut out = vec![0; length];
+    hasher.finalize_xof().fill(&mut out);
+    out
+}
+
+/// Opens the device so that every write reaches the disk process before it returns, without needing aligned memory.
+fn open(device: &Path) -> File {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_DSYNC).open(device).unwrap()
+}
+
+/// Forgets what the kernel has cached of the device, so that reads come from the disk process.
+fn read(device: &Path, offset: u64, length: usize) -> Vec<u8> {
+    let file = File::open(device).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut out = vec![0; length];
+    file.read_exact_at(&mut out, offset).unwrap();
+    out
+}
+
+fn alone() {
+    let mut pair = Pair::new(|_| {});
+    let one = &mut pair.one;
+    one.start();
+    one.order(DiskOrder::LearnEpoch { epoch: Epoch(1), holder: NodeId(1) }).unwrap();
+    one.activate(Epoch(1), Generation([1; 16]));
+    let device = one.device();
+    let file = open(&device);
+    // Of every size that takes another way: sector, block, small slot, large slot, several requests.
+    let mut offset = 0;
+    let lengths = [512, 4096, 16 << 10, 20 << 10, 256 << 10, 1 << 20, 5 << 20];
+    for (seed, length) in (1..).zip(lengths) {
+        file.write_all_at(&bytes(seed, length), offset).unwrap();
+        assert_eq!(read(&device, offset, length), bytes(seed, length), "{length} bytes at {offset}");
+        offset += length as u64;
+    }
+    file.sync_all().unwrap();
+    drop(file);
+    let claimed = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&device).unwrap();
+    assert_eq!(one.order(DiskOrder::Deactivate), Err(OrderFault::InUse));
+    assert_eq!(one.status().role, Role::Active);
+    assert_eq!(read(&device, 512, 4096), bytes(2, 4096));
+    assert_eq!(one.order(DiskOrder::Quit), Err(OrderFault::WrongRole));
+    drop(claimed);
+    one.order(DiskOrder::Deactivate).unwrap();
+    let status = one.status();
+    assert_eq!((status.role, status.device), (Role::Standby, None));
+    assert!(one.data().starts_with(&bytes(1, 512)));
+    // The quitting process may close the socket before its answer is read.
+    one.order(DiskOrder::Quit).unwrap();
+    assert!(one.ended().success());
+}
+
+fn twins() {
+    let mut pair = Pair::new(|_| {});
+    pair.build();
+    let device = pair.one.device();
+    let file = open(&device);
+    for (seed, offset) in [(1, 0), (2, 7 << 20), (3, 30 << 20)] {
+        file.write_all_at(&bytes(seed, 300 << 10), offset).unwrap();
+    }
+    file.sync_all().unwrap();
+    // Flushed in sync: it is in the twin's image.
+    assert!(pair.two.data()[7 << 20..].starts_with(&bytes(2, 300 << 10)));
+
+    pair.two.kill();
+    let writer = std::thread::spawn({
+        let file = file.try_clone().unwrap();
+        move || file.write_all_at(&bytes(4, 4096), 50 << 20).unwrap()
+    });
+    pair.one.wait("waiting for the twin", |status| !status.linked);
+    pair.one.order(DiskOrder::PutOut { generation: Generation([2; 16]) }).unwrap();
+    writer.join().unwrap();
+    file.write_all_at(&bytes(5, 1 << 20), 40 << 20).unwrap();
+    file.sync_all().unwrap();
+    let status = pair.one.status();
+    assert!(!status.needs_twin && !status.equal && status.dirty_blocks >= 257, "{status:?}");
+
+    pair.two.start();
+    admit(&mut pair.one, &mut pair.two);
+    let result = pair.one.status().last_rebuild.expect("no rebuild was told");
+    assert!(result.moved_bytes >= (1 << 20) + 4096, "{result:?}");
+    assert!(result.moved_bytes < SIZE / 4, "a full copy instead of a fast one: {result:?}");
+    file.write_all_at(&bytes(6, 8192), 60 << 20).unwrap();
+    drop(file);
+    pair.one.order(DiskOrder::Deactivate).unwrap();
+    assert!(pair.one.data() == pair.two.data(), "the images differ");
+    assert!(pair.one.data()[40 << 20..].starts_with(&bytes(5, 1 << 20)));
+}
+
+fn power_loss() {
+    let mut pair = Pair::new(|options| options.volatile = true);
+    pair.build();
+    let device = pair.one.device();
+    let file = open(&device);
+    let writes: Vec<(u64, u64)> = (0..64).map(|n| (n + 1, n * 777 * 4096 % SIZE)).collect();
+    for (seed, offset) in &writes {
+        file.write_all_at(&bytes(*seed, 4096), *offset).unwrap();
+    }
+    file.sync_all().unwrap();
+    drop(file);
+    pair.one.kill();
+    promote(&mut pair.two, 2);
+    check(&mut pair.two, &writes);
+    // The killed side returns, is rebuilt, and holds everything too: all lost with the other one's cache.
+    pair.one.start();
+    pair.one.order(DiskOrder::LearnEpoch { epoch: Epoch(2), holder: NodeId(2) }).unwrap();
+    admit(&mut pair.two, &mut pair.one);
+    pair.two.kill();
+    promote(&mut pair.one, 3);
+    check(&mut pair.one, &writes);
+}
+
+fn promote(host: &mut Host, epoch: u64) {
+    let side = host.options.side;
+    host.order(DiskOrder::LearnEpoch { epoch: Epoch(epoch), holder: side }).unwrap();
+    host.activate(Epoch(epoch), Generation([epoch as u8; 16]));
+}
+
+fn check(host: &mut Host, writes: &[(u64, u64)]) {
+    let device = host.device();
+    for (seed, offset) in writes {
+        assert_eq!(read(&device, *offset, 4096), bytes(*seed, 4096), "acknowledged and flushed, but lost");
+    }
+}
+
+fn fence() {
+    let mut pair = Pair::new(|_| {});
+    let one = &mut pair.one;
+    one.start();
+    one.order(DiskOrder::LearnEpoch { epoch: Epoch(1), holder: NodeId(1) }).unwrap();
+    one.activate(Epoch(1), Generation([1; 16]));
+    let device = one.device();
+    let file = open(&device);
+    file.write_all_at(&bytes(1, 4096), 0).unwrap();
+    let mut application = Command::new("setsid").args(["sleep", "600"]).stdin(Stdio::null()).spawn().unwrap();
+    let pid = application.id();
+    let began = Instant::now();
+    while os::proc::stat(pid).is_none_or(|stat| stat.session != pid) {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let started = os::proc::stat(pid).unwrap().started;
+    let processes = vec![GuardedProcess { pid, started }];
+    one.order(DiskOrder::Guard { addresses: Vec::new(), processes, mounts: Vec::new() }).unwrap();
+    // A higher epoch of the other holder.
+    let _ = one.order(DiskOrder::LearnEpoch { epoch: Epoch(2), holder: NodeId(2) });
+    assert_eq!(application.wait().unwrap().code(), None, "not killed");
+    let refused = file.write_all_at(&bytes(2, 4096), 0);
+    assert!(refused.is_err(), "a fenced device still writes");
+    drop(file);
+    let image = one.data();
+    assert!(image.starts_with(&bytes(1, 4096)), "written after the fence");
+}
+
+fn node_away() {
+    let mut pair = Pair::new(|_| {});
+    pair.build();
+    pair.two.order(DiskOrder::Grant { allowed: true }).unwrap();
+    let until = os::clock::Clock::now(&os::clock::BootClock).plus(1_300_000);
+    pair.one.order(DiskOrder::Lease { until: Some(until), fence_after_us: 500_000 }).unwrap();
+    let device = pair.one.device();
+    let file = open(&device);
+    pair.one.leave();
+    let began = Instant::now();
+    // Twice as long as the lease that node had: the twin's disk process renews it.
+    while began.elapsed() < Duration::from_millis(2_600) {
+        file.write_all_at(&bytes(1, 4096), 0).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    pair.one.connect();
+    let status = pair.one.status();
+    assert_eq!(status.role, Role::Active);
+    assert!(status.lease > Some(until), "{status:?}");
+}
+
+fn signals() {
+    let mut pair = Pair::new(|_| {});
+    pair.start();
+    pair.one.order(DiskOrder::LearnEpoch { epoch: Epoch(1), holder: NodeId(1) }).unwrap();
+    pair.one.activate(Epoch(1), Generation([1; 16]));
+    for signal in [Signal::INT, Signal::HUP, Signal::TERM] {
+        pair.one.signal(signal);
+    }
+    for signal in [Signal::INT, Signal::HUP] {
+        pair.two.signal(signal);
+    }
+    let device = pair.one.device();
+    let file = open(&device);
+    file.write_all_at(&bytes(1, 4096), 0).unwrap();
+    assert_eq!(pair.two.status().role, Role::Standby);
+    pair.two.signal(Signal::TERM);
+    assert!(pair.two.ended().success());
+    assert_eq!(pair.one.status().role, Role::Active);
+}
