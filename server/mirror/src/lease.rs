@@ -61,13 +61,6 @@ impl Mirror {
         self.lease.end(self.config.timing.node_grace_us).filter(|_| serving)
     }
 
-    /// The lease as the shell's guard needs it: `None` is none (or not serving), `Some(None)` one without limit.
-    #[must_use]
-    pub fn lease(&self) -> Option<Option<Time>> {
-        let serving = matches!(self.role, Role::Activating | Role::Active | Role::Deactivating);
-        self.lease.end(self.config.timing.node_grace_us).filter(|_| serving)
-    }
-
     /// The end of the lease, renewals over the block link included.
     pub(crate) fn lease_end(&self) -> Option<Time> {
         self.lease.end(self.config.timing.node_grace_us).flatten()
