@@ -30,7 +30,7 @@ pub struct MirrorTiming {
     pub node_grace_us: u64,
     /// Between two keep-alives on the block link.
     pub alive_us: u64,
-    /// Silence after which the block link is closed: several keep-alives, shorter than the lease.
+    /// Silence after which the block link is closed: several keep-alives, about `reconnect_grace`, shorter than the lease.
     pub silent_us: u64,
     /// Between two statuses that tell of mere progress (at most 10 a second).
     pub status_us: u64,
@@ -46,7 +46,7 @@ impl Default for MirrorTiming {
             lease_us: 1_300 * MILLIS,
             node_grace_us: 10 * SECOND,
             alive_us: 100 * MILLIS,
-            silent_us: SECOND,
+            silent_us: 600 * MILLIS,
             status_us: 100 * MILLIS,
             deactivate_us: 10 * SECOND,
             cool_us: 5 * SECOND,

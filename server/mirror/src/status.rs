@@ -63,6 +63,21 @@ impl Mirror {
         }
     }
 
+    /// Whether this side knows, or must suppose, that a block differs from the twin's: its bit is set or its extent hot.
+    /// For the checkers of invariant 13.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn suspects_block(&self, block: u64) -> bool {
+        self.map.is_set(block) || self.log.is_hot(block * peer::block::BLOCK_BYTES, 1)
+    }
+
+    /// The generation the map counts from, for the same checkers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn base(&self) -> Option<wire::Generation> {
+        self.sb.base
+    }
+
     /// Tells the node process if there is something to tell.
     pub(crate) fn tell_status(&mut self) {
         if !self.told.present {
