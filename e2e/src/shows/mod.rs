@@ -90,6 +90,12 @@ const SHOWS: &[Show] = &[
     },
 ];
 
+/// The names of all shows, in the order of the list.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    SHOWS.iter().map(|show| show.name).collect()
+}
+
 /// `cargo x show [NAME [OPTION=VALUE]...]`: true where the show holds.
 ///
 /// # Errors

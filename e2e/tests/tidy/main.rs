@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod colours;
 mod licences;
+mod readme;
 
 /// Lines of a file: above the first a warning, above the second a failure (STYLE.md 7.3).
 const LINES_WARN: usize = 600;
