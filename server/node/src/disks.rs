@@ -64,6 +64,7 @@ struct Keeper {
     options: disk::DiskOptions,
     log: PathBuf,
     pid_file: PathBuf,
+    options_file: PathBuf,
     processes: HostProcesses,
     disks: Disks,
     turns: mpsc::Sender<Turn>,
@@ -87,7 +88,8 @@ impl Disks {
                 set: set.id,
                 options: options(config, set.id, me, data, host, backing),
                 log: data.disk_log(set.id),
-                pid_file: data.file(&format!("run/set-{}.json", set.id.0)),
+                pid_file: data.file(&format!("run/set-{}.pid.json", set.id.0)),
+                options_file: data.file(&format!("run/set-{}.json", set.id.0)),
                 processes: HostProcesses::default(),
                 disks: disks.clone(),
                 turns: turns.clone(),
@@ -188,6 +190,8 @@ impl Keeper {
         fs::create_dir_all(&self.options.mount)
             .or_else(|fault| if self.options.mount.exists() { Ok(()) } else { Err(fault) })
             .with_context(|| format!("make {}", self.options.mount.display()))?;
+        // For whoever else starts it, such as a service manager after an upgrade.
+        os::durable::write(&self.options_file, &serde_json::to_vec(&self.options)?)?;
         let mut spec = Spec {
             program: std::env::current_exe().context("find the program's own file")?,
             arguments: vec!["disk".into(), serde_json::to_string(&self.options)?],

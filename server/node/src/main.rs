@@ -46,7 +46,7 @@ enum Command {
     /// A mirror set's process; started by the node process.
     #[command(hide = true)]
     Disk {
-        /// Options as JSON.
+        /// Options as JSON, or `@` and the file that holds them.
         options: String,
     },
     #[command(flatten)]
@@ -58,7 +58,8 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stdout().is_terminal())
+        .with_writer(std::io::stderr) // what a command prints is read by programs
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     match run(program) {
@@ -75,6 +76,10 @@ fn run(program: Program) -> anyhow::Result<ExitCode> {
         None => demo::run(demo::Args::default()),
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Disk { options }) => {
+            let options = match options.strip_prefix('@') {
+                Some(file) => std::fs::read_to_string(file)?,
+                None => options,
+            };
             disk::run(serde_json::from_str(&options)?)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -7,3 +7,6 @@ pub mod error;
 pub mod listen;
 pub mod router;
 pub mod ws;
+
+#[cfg(test)]
+mod tests;
