@@ -91,11 +91,16 @@ fn mount_point(folder: &Path) -> String {
     folder.join("mnt").display().to_string()
 }
 
+/// The scripts' common start: a pid alone may be another's by now, so the process must also be the application.
+const RUNNING: &str = "pid=/run/futago-app.pid\n\
+    running() { [ -e $pid ] && tr '\\0' ' ' < /proc/$(cat $pid)/cmdline 2>/dev/null | grep -q ' demo app '; }\n";
+
 /// Starts the application and waits until it answers; node bounds the time. The application stays in the script's session,
 /// so that node finds it there.
 fn start_script(folder: &Path, program: &Path) -> String {
     format!(
-        "pid=/run/futago-app.pid\nrm -f $pid\n'{}' demo app --data '{}' --listen {FLOATING}:{APP_PORT} --pid-file $pid &\n\
+        "{RUNNING}running && exit 0\nrm -f $pid\n\
+         '{}' demo app --data '{}' --listen {FLOATING}:{APP_PORT} --pid-file $pid &\n\
          while [ ! -e $pid ]; do kill -0 $! || exit 1; sleep 0.02; done\n",
         program.display(),
         mount_point(folder)
@@ -104,9 +109,7 @@ fn start_script(folder: &Path, program: &Path) -> String {
 
 /// Stops the application if it runs and waits until it is gone; node bounds the time.
 fn stop_script() -> String {
-    "pid=/run/futago-app.pid\n[ -e $pid ] || exit 0\nkill $(cat $pid) 2>/dev/null\n\
-     while kill -0 $(cat $pid) 2>/dev/null; do sleep 0.02; done\nrm -f $pid\n"
-        .to_owned()
+    format!("{RUNNING}running || exit 0\nkill $(cat $pid)\nwhile running; do sleep 0.02; done\nrm -f $pid\n")
 }
 
 fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Result<Value> {
@@ -238,5 +241,15 @@ mod tests {
             auto_recover: true,
         };
         assert_eq!(config.faults(), []);
+    }
+
+    #[test]
+    fn the_scripts_are_shell_and_a_stop_without_a_start_is_done() {
+        for script in [start_script(Path::new("/demo dir"), Path::new("/bin/futago")), stop_script()] {
+            let read = std::process::Command::new("/bin/sh").args(["-n", "-c", &script]).output().unwrap();
+            assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        }
+        let script = stop_script().replace("/run/", "/no/such/folder/");
+        assert!(std::process::Command::new("/bin/sh").args(["-c", &script]).status().unwrap().success());
     }
 }
