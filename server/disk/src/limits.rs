@@ -42,7 +42,9 @@ pub const DIAL: Duration = Duration::from_millis(200);
 /// The whole handshake: two messages each way.
 pub const HANDSHAKE: Duration = Duration::from_millis(500);
 /// Pause after a failed round of dialling: first and longest.
-pub const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+pub const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// A connection that lived so long was a good one: the next attempt needs no pause.
+pub const LASTING: Duration = Duration::from_millis(500);
 /// How often a listener that could not be opened is tried again.
 pub const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 /// Connections in their handshake at once: a stranger must not use up threads.

@@ -57,6 +57,8 @@ pub(crate) struct Front {
     pending: BTreeMap<RequestId, Pending>,
     /// The large slot that stands ready for the next request.
     ready: Option<Buffer>,
+    /// Something was written through this connection.
+    written: bool,
     /// A read that waits for a slot: (unique, offset, size).
     parked: Option<(u64, u64, u32)>,
 }
@@ -64,7 +66,7 @@ pub(crate) struct Front {
 impl Front {
     /// Serves a connection whose file has this size. `first`: number of its first request, above all earlier ones.
     pub(crate) fn new(descriptor: OwnedFd, serial: u32, size: u64, first: u64) -> Self {
-        Front { descriptor, serial, size, next: first, pending: BTreeMap::new(), ready: None, parked: None }
+        Front { descriptor, serial, size, next: first, pending: BTreeMap::new(), ready: None, written: false, parked: None }
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -148,7 +150,9 @@ impl Front {
         self.ready = Some(slot);
         match request {
             Request::Read { offset, size } => return self.read(pools, unique, offset, size),
-            Request::Sync if about.node == FILE => {
+            // Attaching the loop device flushes before there is any right to serve: with nothing written there is nothing
+            // to make durable.
+            Request::Sync if about.node == FILE && self.written => {
                 let pending = Pending { unique, length: 0, data: None, into: None, read: false };
                 return Taken::Wanted(Wanted::Flush(self.begin(pending)));
             }
@@ -204,6 +208,7 @@ impl Front {
             }
             None => slot,
         };
+        self.written = true;
         let pending = Pending { unique, length, data: Some(Arc::new(data)), into: None, read: false };
         Taken::Wanted(Wanted::Write(self.begin(pending), range))
     }

@@ -2,7 +2,7 @@
 
 use super::handshake::{End, Identity, Key, Stranger, shake};
 use crate::inbox::{Outbox, Outcome};
-use crate::limits::{BACK_OFF, DIAL, HANDSHAKE, HANDSHAKES_MAX, LISTEN_AGAIN, STACK_BYTES};
+use crate::limits::{BACK_OFF, DIAL, HANDSHAKE, HANDSHAKES_MAX, LASTING, LISTEN_AGAIN, STACK_BYTES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::io;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 /// Who is to be met, and where.
 #[derive(Clone)]
@@ -73,23 +74,37 @@ fn greet(meeting: &Meeting, mut stream: TcpStream, end: End) -> Result<TcpStream
     Ok(stream)
 }
 
-/// Dials each time the loop wants a connection, over every interconnect in order, until there is one.
+/// Dials each time the loop wants a connection, over every interconnect in order, until there is one. A connection that did
+/// not last (a side is busy activating, or refuses) is followed by a pause like one that did not come about.
 fn dial(meeting: &Meeting, wanted: &Receiver<()>, outbox: &Outbox) {
     let mut told = false;
+    let mut pause = BACK_OFF.0;
+    let mut connected: Option<Instant> = None;
     while wanted.recv().is_ok() {
-        let mut pause = BACK_OFF.0;
+        if connected.is_none_or(|at| at.elapsed() >= LASTING) {
+            pause = BACK_OFF.0;
+        } else if !rest(wanted, &mut pause) {
+            return;
+        }
         let stream = loop {
-            match dial_once(meeting, &mut told) {
-                Some(stream) => break stream,
-                None => match wanted.recv_timeout(pause) {
-                    Ok(()) | Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(BACK_OFF.1),
-                    Err(RecvTimeoutError::Disconnected) => return,
-                },
+            if let Some(stream) = dial_once(meeting, &mut told) {
+                break stream;
+            }
+            if !rest(wanted, &mut pause) {
+                return;
             }
         };
         told = false;
+        connected = Some(Instant::now());
         outbox.put(Outcome::Linked { stream, dialled: true });
     }
+}
+
+/// Waits, longer each time. `false`: the process ends.
+fn rest(wanted: &Receiver<()>, pause: &mut Duration) -> bool {
+    let ended = wanted.recv_timeout(*pause) == Err(RecvTimeoutError::Disconnected);
+    *pause = (*pause * 2).min(BACK_OFF.1);
+    !ended
 }
 
 fn dial_once(meeting: &Meeting, told: &mut bool) -> Option<TcpStream> {

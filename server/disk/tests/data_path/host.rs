@@ -161,7 +161,9 @@ impl Host {
     /// The latest status, asked for.
     pub fn status(&mut self) -> DiskStatus {
         self.order(DiskOrder::Report).unwrap();
+        // It follows the order's result; what came before may be older.
         let node = self.node();
+        node.status = None;
         while node.status.is_none() {
             node.receive();
         }
@@ -182,7 +184,6 @@ impl Host {
 
     /// Active alone, served without limit.
     pub fn activate(&mut self, epoch: Epoch, generation: Generation) {
-        self.order(DiskOrder::Lease { until: None, fence_after_us: 500_000 }).unwrap();
         self.order(DiskOrder::Activate { epoch, alone: true, generation }).unwrap();
         self.order(DiskOrder::Lease { until: None, fence_after_us: 500_000 }).unwrap();
         self.wait("active", |status| status.role == Role::Active && status.device.is_some());
@@ -233,9 +234,6 @@ impl Node {
     fn order(&mut self, order: DiskOrder) -> Result<Done, OrderFault> {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        if order == DiskOrder::Report {
-            self.status = None;
-        }
         self.stream.write_all(&encode(&ToDisk { ticket, order }).unwrap()).unwrap();
         loop {
             if let Some((answered, result)) = self.receive() {
