@@ -1,0 +1,177 @@
+//! One operation: a button that shows what the server said, never what the click hoped for.
+
+use crate::browser;
+use crate::command;
+use crate::components::sign::Sign;
+use crate::look::Look;
+use crate::offer::Offer;
+use crate::page::{Page, page};
+use crate::shape::Shape;
+use crate::state::{Order, Phase};
+use leptos::prelude::*;
+use wire::command::{Operation, RefusalKind};
+use wire::text::{self, Label, Lang};
+use wire::verdict::Tone;
+
+/// The stable name of an operation's button.
+fn test_id(what: Operation) -> String {
+    match what {
+        Operation::StartGroup { group, on } => format!("op-start-{}-{}", group.0, on.0),
+        Operation::StopGroup { group } => format!("op-stop-{}", group.0),
+        Operation::MoveGroup { group, to } => format!("op-move-{}-{}", group.0, to.0),
+        Operation::StopServer { server } => format!("op-stop-server-{}", server.0),
+        Operation::StartServer { server } => format!("op-start-server-{}", server.0),
+        Operation::RecoverServer { server } => format!("op-recover-{}", server.0),
+    }
+}
+
+/// What the button is.
+#[derive(Clone, PartialEq, Eq)]
+enum Face {
+    Ready,
+    Greyed(RefusalKind),
+    Stale,
+    Pending,
+    Refused(Order),
+}
+
+/// A button with what stands beside it.
+#[component]
+pub fn Action(offer: Signal<Offer>) -> impl IntoView {
+    let page = page();
+    let what = Memo::new(move |_| offer.get().what);
+    let order = Memo::new(move |_| page.order(what.get()));
+    let face = Memo::new(move |_| match (order.get(), offer.get().refused) {
+        _ if page.stale.get() => Face::Stale,
+        (Some(order), _) if order.pending() => Face::Pending,
+        (Some(order), _) => Face::Refused(order),
+        (None, Some(kind)) => Face::Greyed(kind),
+        (None, None) => Face::Ready,
+    });
+    let phase = move || match face.get() {
+        Face::Ready => "ready",
+        Face::Greyed(_) | Face::Stale => "greyed",
+        Face::Pending => "pending",
+        Face::Refused(_) => "refused",
+    };
+    let usable = move || matches!(face.get(), Face::Ready | Face::Refused(_));
+    let words = move || {
+        page.with(|lang, view, names| match face.get() {
+            Face::Pending => text::operation_pending(lang, what.get(), view),
+            Face::Ready | Face::Greyed(_) | Face::Stale | Face::Refused(_) => {
+                text::operation_short(lang, what.get(), names)
+            }
+        })
+    };
+    let full = move || {
+        page.with(|lang, view, names| match face.get() {
+            Face::Pending => text::operation_pending(lang, what.get(), view),
+            Face::Ready | Face::Greyed(_) | Face::Stale | Face::Refused(_) => {
+                text::operation(lang, what.get(), names)
+            }
+        })
+    };
+    let reason_id = move || format!("{}-reason", test_id(what.get()));
+    let press = move |_| {
+        if usable() {
+            ask_or_give(page, what.get_untracked());
+        }
+    };
+    let asking = move || page.asking.get() == Some(what.get());
+    view! {
+        <div class="action">
+            <button class=move || format!("button {}", phase()) data-testid=move || test_id(what.get())
+                data-phase=phase aria-label=full aria-disabled=move || (!usable()).to_string()
+                aria-describedby=reason_id on:click=press>
+                <Show when=move || face.get() == Face::Pending>
+                    <Sign look=Signal::derive(|| Look { shape: Shape::ArrowRight, tone: Tone::Move }) size="s16"/>
+                </Show>
+                <span>{words}</span>
+            </button>
+            <p class="reason" id=reason_id data-testid=reason_id>
+                {move || page.with(|lang, _, _| beside(page, lang, &face.get(), what.get()))}
+                {move || number(page, &face.get())}
+            </p>
+            <Show when=asking><Ask what/></Show>
+        </div>
+    }
+}
+
+/// The sentence beside the button.
+fn beside(page: Page, lang: Lang, face: &Face, what: Operation) -> String {
+    match face {
+        Face::Stale => text::label(lang, Label::NotNowStale).to_owned(),
+        Face::Greyed(kind) => text::greyed(lang, *kind),
+        Face::Pending => match page.order(what).map(|o| o.phase) {
+            Some(Phase::Asked) => text::label(lang, Label::Asked).to_owned(),
+            _ => String::new(),
+        },
+        Face::Refused(order) => match order.phase {
+            Phase::Refused(kind) => text::refused(lang, kind),
+            Phase::Lost => text::label(lang, Label::AnswerLost).to_owned(),
+            Phase::NoEffect | Phase::Asked | Phase::Accepted { .. } => {
+                text::label(lang, Label::NoEffect).to_owned()
+            }
+        },
+        Face::Ready => page.with(|lang, view, _| {
+            text::ending(lang, what, view)
+                .map_or(String::new(), |e| e.effects.into_iter().next().unwrap_or_default())
+        }),
+    }
+}
+
+/// The number of a reason, and the way to dismiss a refusal.
+fn number(page: Page, face: &Face) -> impl IntoView + use<> {
+    let kind = match face {
+        Face::Greyed(kind) => Some(*kind),
+        Face::Refused(order) => match order.phase {
+            Phase::Refused(kind) => Some(kind),
+            Phase::Asked | Phase::Accepted { .. } | Phase::Lost | Phase::NoEffect => None,
+        },
+        Face::Ready | Face::Stale | Face::Pending => None,
+    };
+    let number = kind.map(|kind| view! { " " <span class="number">{text::event_number(kind.code())}</span> });
+    let dismiss = if let Face::Refused(order) = face { Some(order.id) } else { None };
+    let dismiss = dismiss.map(|id| view! {
+        " " <button class="plain" data-testid="dismiss" on:click=move |_| page.state.update(|s| s.dismiss(id))>
+            {page.t(Label::Dismiss)}
+        </button>
+    });
+    (number, dismiss)
+}
+
+/// A stop is explained first; everything else is ordered at once.
+fn ask_or_give(page: Page, what: Operation) {
+    match what {
+        Operation::StopGroup { .. } | Operation::StopServer { .. } => page.asking.set(Some(what)),
+        Operation::StartGroup { .. }
+        | Operation::MoveGroup { .. }
+        | Operation::StartServer { .. }
+        | Operation::RecoverServer { .. } => command::give(page, what),
+    }
+}
+
+/// What will stop and for how long, and the choice; beside its button, never over the verdict (VISUAL 7).
+#[component]
+fn Ask(what: Memo<Operation>) -> impl IntoView {
+    let page = page();
+    let ending = move || page.with(|lang, view, _| text::ending(lang, what.get(), view));
+    let title = move || ending().map(|e| e.title).unwrap_or_default();
+    let effects = move || ending().map(|e| e.effects).unwrap_or_default();
+    let close = move || page.asking.set(None);
+    Effect::new(move |_| browser::focus("ask-cancel"));
+    view! {
+        <div class="ask" role="alertdialog" aria-labelledby="ask-title" aria-describedby="ask-effects" data-testid="dialog"
+            on:keydown=move |event: web_sys::KeyboardEvent| if event.key() == "Escape" { close() }>
+            <h4 id="ask-title">{title}</h4>
+            <ul id="ask-effects">{move || effects().into_iter().map(|e| view! { <li>{e}</li> }).collect_view()}</ul>
+            <p class="choice">
+                <button class="button primary" data-testid="dialog-confirm"
+                    on:click=move |_| command::give(page, what.get_untracked())>{title}</button>
+                <button class="button" id="ask-cancel" data-testid="dialog-cancel" on:click=move |_| close()>
+                    {move || page.t(Label::Cancel)}
+                </button>
+            </p>
+        </div>
+    }
+}

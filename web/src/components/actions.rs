@@ -1,0 +1,109 @@
+//! The operator's acts under the picture: server 1, the selected group with its steps, server 2.
+
+use crate::components::action::Action;
+use crate::components::steps::Steps;
+use crate::offer::{self, Offer};
+use crate::page::page;
+use leptos::prelude::*;
+use wire::command::Operation;
+use wire::ids::NodeId;
+use wire::text::{self, Label};
+
+/// The panel.
+#[component]
+pub fn Actions() -> impl IntoView {
+    view! {
+        <section class="actions" data-testid="actions">
+            <ServerActions id=NodeId(1)/>
+            <GroupActions/>
+            <ServerActions id=NodeId(2)/>
+        </section>
+    }
+}
+
+/// An order that is under way keeps its button, even where the state no longer offers it.
+fn with_orders(offers: Vec<Offer>, orders: &[Operation]) -> Vec<Offer> {
+    if orders.is_empty() {
+        return offers;
+    }
+    let kept = orders.iter().map(|what| Offer { what: *what, refused: None });
+    let others = offers.iter().filter(|o| !orders.contains(&o.what) && !same_slot(o.what, orders)).copied();
+    kept.chain(others).collect()
+}
+
+/// Start, move and recover stand in the first place, stops in the second: one of each is shown.
+fn same_slot(what: Operation, orders: &[Operation]) -> bool {
+    let stops = |o: &Operation| matches!(o, Operation::StopGroup { .. });
+    orders.iter().any(|o| stops(o) == stops(&what))
+}
+
+fn pending(about: impl Fn(Operation) -> bool) -> Vec<Operation> {
+    let state = page().state;
+    state.with(|s| s.orders.iter().filter(|o| o.pending() && about(o.what)).map(|o| o.what).collect())
+}
+
+#[component]
+fn ServerActions(id: NodeId) -> impl IntoView {
+    let page = page();
+    let server = page.server(id);
+    let name = move || server.with(|s| s.as_ref().map_or_else(String::new, |s| s.name.clone()));
+    let about = move |what: Operation| {
+        matches!(what, Operation::StopServer { server } | Operation::StartServer { server }
+            | Operation::RecoverServer { server } if server == id)
+    };
+    let offers = Memo::new(move |_| {
+        let offers = page.with(|_, view, _| {
+            server.with(|s| s.as_ref().map_or(Vec::new(), |s| offer::for_server(view, s)))
+        });
+        with_orders(offers, &pending(about))
+    });
+    let heading = format!("actions-server-{}", id.0);
+
+    view! {
+        <section class="panel pad" aria-labelledby=heading>
+            <h2 id=heading.clone()>{move || text::group_actions(page.lang.get(), &name())}</h2>
+            <Offers offers=offers/>
+        </section>
+    }
+}
+
+#[component]
+fn GroupActions() -> impl IntoView {
+    let page = page();
+    let chosen = Memo::new(move |_| page.chosen());
+    let name = move || page.with(|_, _, names| chosen.get().map_or_else(String::new, |id| names.group(id)));
+    let about = move |what: Operation| {
+        matches!(what, Operation::StartGroup { group, .. } | Operation::StopGroup { group }
+            | Operation::MoveGroup { group, .. } if Some(group) == chosen.get())
+    };
+    let offers = Memo::new(move |_| {
+        let offers = page.with(|_, view, _| {
+            let group = view.groups.iter().find(|g| Some(g.id) == chosen.get());
+            group.map_or(Vec::new(), |g| offer::for_group(view, g))
+        });
+        with_orders(offers, &pending(about))
+    });
+    view! {
+        <section class="panel pad group-actions" id="actions-group" tabindex="-1" aria-labelledby="actions-group-title">
+            <h2 id="actions-group-title">{move || text::group_actions(page.lang.get(), &name())}</h2>
+            {move || chosen.get().map(|id| view! { <Steps group=id/> })}
+            <Offers offers=offers/>
+        </section>
+    }
+}
+
+/// The buttons by their place, so that one whose words change stays the same element.
+#[component]
+fn Offers(offers: Memo<Vec<Offer>>) -> impl IntoView {
+    let page = page();
+    view! {
+        <Show when=move || offers.with(Vec::is_empty)>
+            <p class="detail">{move || page.t(Label::NoActions)}</p>
+        </Show>
+        <For each=move || offers.get() key=|offer| format!("{:?}", offer.what) let(first)>
+            <Action offer=Signal::derive(move || {
+                offers.with(|all| all.iter().find(|o| o.what == first.what).copied().unwrap_or(first))
+            })/>
+        </For>
+    }
+}

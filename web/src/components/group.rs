@@ -1,0 +1,205 @@
+//! A group's place on one server: a solid card where it runs, a dashed slot where it could come.
+
+use crate::browser;
+use crate::components::sign::Sign;
+use crate::components::verdict::moment;
+use crate::look::{self, Look};
+use crate::offer;
+use crate::page::{Page, page};
+use leptos::prelude::*;
+use wire::ids::{GroupId, NodeId};
+use wire::text::{self, Label, Lang};
+use wire::view::{ClusterView, GroupState, GroupView, Outcome, SetView, Standby};
+
+/// Where a group is drawn solid: where it runs, starts or stops; at home while it is nowhere.
+fn solid_on(group: &GroupView) -> Option<NodeId> {
+    group.active.or(group.policy.first().copied())
+}
+
+/// The place of `group` on server `on`, in row `row` of the picture.
+#[component]
+pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
+    let page = page();
+    let found = page.group(group);
+    let here = Memo::new(move |_| found.with(|g| g.as_ref().is_some_and(|g| solid_on(g) == Some(on))));
+    let arriving =
+        move || found.with(|g| g.as_ref().is_some_and(|g| g.state == GroupState::Moving { to: on }));
+    let look = Signal::derive(move || {
+        page.look(found.with(|g| g.as_ref().map_or(look::STALE, |g| place_look(g, on))))
+    });
+    let word = move || {
+        let word = page.with(|lang, _, names| {
+            found.with(|g| g.as_ref().map_or_else(String::new, |g| place_word(lang, g, on, names)))
+        });
+        page.word(word)
+    };
+    let name = move || found.with(|g| g.as_ref().map_or_else(String::new, |g| g.name.clone()));
+    let state = move || found.with(|g| g.as_ref().map_or_else(String::new, |g| format!("{:?}", g.state)));
+    let state = move || state().split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned();
+    let came = move || {
+        page.view.with(|v| v.as_ref().is_some_and(|v| v.incident.as_ref().is_some_and(|i| i.group == group)))
+            && found.with(|g| g.as_ref().is_some_and(|g| g.failed_over))
+    };
+    let several = move || page.groups().with(|g| g.len() > 1);
+    let class = move || {
+        let selected = here.get() && several() && page.chosen() == Some(group);
+        format!(
+            "place {}{}{}{}",
+            if here.get() { "card" } else { "slot" },
+            if arriving() && !here.get() { " arriving" } else { "" },
+            if selected { " selected" } else { "" },
+            if here.get() && came() { " came" } else { "" }
+        )
+    };
+    let facts = move || {
+        page.with(|lang, view, _| {
+            found.with(|g| g.as_ref().map_or(Vec::new(), |g| facts(page, lang, view, g, on, here.get())))
+        })
+    };
+    let base = format!("group-{}-on-{}", group.0, on.0);
+    view! {
+        <section class=class style:--i=row.to_string() data-testid=base.clone() data-state=state
+            data-active=move || found.with(|g| g.as_ref().is_some_and(|g| g.active == Some(on))).to_string()>
+            <header>
+                <Sign look=look size="s20"/>
+                <h3>{move || if here.get() {
+                    view! { <Pick group/> }.into_any()
+                } else {
+                    view! { <span>{name}</span> }.into_any()
+                }}</h3>
+                <span class=move || format!("word tone-{}", look.get().tone.name())
+                    data-testid=format!("{base}-state")>{word}</span>
+            </header>
+            <dl>{move || facts().into_iter().map(|(what, strong, rest)| view! {
+                <dt>{what}</dt><dd><b>{strong}</b>" "{rest}</dd>
+            }).collect_view()}</dl>
+        </section>
+    }
+}
+
+fn place_look(group: &GroupView, on: NodeId) -> Look {
+    match (&group.state, group.active) {
+        (GroupState::Moving { to }, active) if *to == on && active != Some(on) => {
+            look::group(&group.state, true)
+        }
+        _ if solid_on(group) == Some(on) => look::group(&group.state, group.active.is_some()),
+        _ => look::standby(group.standby, on),
+    }
+}
+
+fn place_word(lang: Lang, group: &GroupView, on: NodeId, names: text::Names<'_>) -> String {
+    text::group_state_on(lang, on, solid_on(group), &group.state, group.standby, names)
+}
+
+/// A group's name as what the keys act on: arrows select, M moves, Enter opens, Esc closes.
+#[component]
+fn Pick(group: GroupId) -> impl IntoView {
+    let page = page();
+    let found = page.group(group);
+    let name = move || found.with(|g| g.as_ref().map_or_else(String::new, |g| g.name.clone()));
+    let keys = move |event: web_sys::KeyboardEvent| {
+        let step = match event.key().as_str() {
+            "ArrowDown" | "ArrowRight" => 1,
+            "ArrowUp" | "ArrowLeft" => -1,
+            "m" | "M" => return ask_move(page, group),
+            "Escape" => return page.asking.set(None),
+            _ => return,
+        };
+        event.prevent_default();
+        let ids = page.groups().get_untracked();
+        let at = ids.iter().position(|id| *id == group).unwrap_or(0);
+        if let Some(next) = at.checked_add_signed(step).and_then(|i| ids.get(i)) {
+            page.selected.set(Some(*next));
+            browser::focus(&format!("pick-{}", next.0));
+        }
+    };
+    let open = move |_| {
+        page.selected.set(Some(group));
+        browser::focus("actions-group");
+    };
+    view! {
+        <button class="pick" id=format!("pick-{}", group.0)
+            aria-pressed=move || (page.chosen() == Some(group)).to_string()
+            tabindex=move || if page.chosen() == Some(group) { "0" } else { "-1" }
+            on:keydown=keys on:click=open>{name}</button>
+    }
+}
+
+fn ask_move(page: Page, group: GroupId) {
+    page.selected.set(Some(group));
+    let offer = page.view.with_untracked(|v| {
+        let view = v.as_ref()?;
+        offer::move_of(view, view.groups.iter().find(|g| g.id == group)?)
+    });
+    if let Some(offer) = offer.filter(|o| o.refused.is_none() && !page.stale.get_untracked()) {
+        page.asking.set(Some(offer.what));
+    } else {
+        browser::focus("actions-group");
+    }
+}
+
+/// What, strong, rest.
+type Fact = (String, String, String);
+
+fn facts(page: Page, lang: Lang, view: &ClusterView, group: &GroupView, on: NodeId, here: bool) -> Vec<Fact> {
+    let label = |l: Label| text::label(lang, l).to_owned();
+    let sets: Vec<&SetView> = view.sets.iter().filter(|s| s.group == group.id).collect();
+    let backing = |s: &&SetView| s.backing[usize::from(on.0 != 1)].clone();
+    let backings = sets.iter().map(backing).collect::<Vec<_>>().join(" · ");
+    let size = sets.first().map(|s| text::bytes(s.size)).unwrap_or_default();
+    if !here {
+        return slot_facts(page, lang, view, group, on, &backings);
+    }
+    let mut facts = Vec::new();
+    if let GroupState::Failed { step, reason } | GroupState::Held { step, reason } = &group.state {
+        let stopping = matches!(group.state, GroupState::Held { .. });
+        facts.push((label(Label::Reason), text::step(lang, *step, stopping), reason.clone()));
+    }
+    let addresses: Vec<String> = group.addresses.iter().map(ToString::to_string).collect();
+    if !addresses.is_empty() {
+        facts.push((label(Label::ClientsUse), addresses.join(" · "), String::new()));
+    }
+    if !sets.is_empty() {
+        facts.push((label(Label::Disk), group.mounts.join(" · "), format!("{backings} · {size}")));
+    }
+    if group.active == Some(on) && group.state == GroupState::Running {
+        let how = if group.failed_over { label(Label::FailedOver) } else { String::new() };
+        facts.push((label(Label::HereSince), moment(page, group.since), how));
+    }
+    facts
+}
+
+fn slot_facts(
+    page: Page,
+    lang: Lang,
+    view: &ClusterView,
+    group: &GroupView,
+    on: NodeId,
+    backings: &str,
+) -> Vec<Fact> {
+    let label = |l: Label| text::label(lang, l).to_owned();
+    let copy = |strong: String| {
+        let rest = if backings.is_empty() { String::new() } else { format!("· {backings}") };
+        (label(Label::Copy), strong, rest)
+    };
+    let mut facts = vec![match group.standby {
+        _ if group.sets.is_empty() => (label(Label::Copy), String::new(), label(Label::CopyNone)),
+        Standby::Ready => copy(label(Label::CopyEqual)),
+        Standby::Rebuilding => copy(label(Label::CopyRebuilding)),
+        Standby::OutOfDate { since } => {
+            (label(Label::Copy), String::new(), text::copy_behind(lang, since, page.east))
+        }
+        Standby::Away => copy(label(Label::CopyAway)),
+        Standby::Unknown => copy(label(Label::CopyUnknown)),
+    }];
+    let forecast = group.active.and_then(|at| view.forecasts.iter().find(|f| f.server == at));
+    if let Some(Outcome::Moves { about_ms }) =
+        forecast.map(|f| f.outcome).filter(|_| group.standby == Standby::Ready)
+    {
+        facts.push((label(Label::WouldTake), text::about_ms(lang, about_ms), String::new()));
+    }
+    if group.policy.first() == Some(&on) {
+        facts.push((label(Label::Home), label(Label::HomeYes), String::new()));
+    }
+    facts
+}

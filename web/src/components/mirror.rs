@@ -1,0 +1,162 @@
+//! A mirror set between the two places of its group: its state, and the progress of a rebuild towards its target.
+
+use crate::components::sign::Sign;
+use crate::look;
+use crate::page::page;
+use leptos::prelude::*;
+use wire::ids::SetId;
+use wire::text::{self, Label};
+use wire::view::{Rebuild, SetState, SetView};
+
+/// One mirror set.
+#[component]
+pub fn Mirror(id: SetId) -> impl IntoView {
+    let page = page();
+    let set = page.set(id);
+    let look = Signal::derive(move || {
+        page.look(set.with(|s| s.as_ref().map_or(look::STALE, |s| look::set(&s.state))))
+    });
+    let state = move || set.with(|s| s.as_ref().map_or("Unknown", |s| kind_of(&s.state)));
+    let rebuild = Memo::new(move |_| set.with(|s| s.as_ref().and_then(|s| progress_of(&s.state))));
+    let word = move || {
+        let lang = page.lang.get();
+        set.with(|s| {
+            s.as_ref().map_or_else(String::new, |s| page.word(text::set_state(lang, &s.state).to_owned()))
+        })
+    };
+    view! {
+        <section class=move || format!("mirror is-{}", if page.stale.get() { "old" } else { state() })
+            data-testid=format!("set-{}", id.0) data-state=state>
+            <span class="line double" aria-hidden="true"></span>
+            <Show when=move || rebuild.with(Option::is_some) fallback=move || view! { <Quiet id/> }>
+                <div class=move || format!("progress tone-{}", look.get().tone.name())>
+                    <p class="progress-head">
+                        <Sign look=look size="s20"/>
+                        <b class=move || format!("mirror-word tone-{}", look.get().tone.name())
+                            data-testid=format!("set-{}-state", id.0)>{word}</b>
+                        <b class="percent" data-testid=format!("set-{}-percent", id.0)>{move || percent(rebuild.get())}</b>
+                    </p>
+                    <Bar id/>
+                    <Figures id/>
+                </div>
+            </Show>
+        </section>
+    }
+}
+
+/// A set that is not being rebuilt: its word in the middle of the line.
+#[component]
+fn Quiet(id: SetId) -> impl IntoView {
+    let page = page();
+    let set = page.set(id);
+    let look = Signal::derive(move || {
+        page.look(set.with(|s| s.as_ref().map_or(look::STALE, |s| look::set(&s.state))))
+    });
+    let word = move || {
+        let lang = page.lang.get();
+        set.with(|s| {
+            s.as_ref().map_or_else(String::new, |s| page.word(text::set_state(lang, &s.state).to_owned()))
+        })
+    };
+    let name = move || set.with(|s| s.as_ref().map_or_else(String::new, |s| s.name.clone()));
+    let line = move || {
+        let lang = page.lang.get();
+        set.with(|s| s.as_ref().map_or_else(String::new, |s| text::set_line(lang, s)))
+    };
+    let rate =
+        move || set.with(|s| s.as_ref().filter(|s| s.state == SetState::InSync).map(|s| s.bytes_per_s));
+    // The arrow points the way the data flows: away from where the group runs.
+    let to_left = move || {
+        let group = set.with(|s| s.as_ref().map(|s| s.group));
+        page.view.with(|v| {
+            let active =
+                v.as_ref().and_then(|v| v.groups.iter().find(|g| Some(g.id) == group)).and_then(|g| g.active);
+            active == Some(wire::ids::NodeId(2))
+        })
+    };
+    view! {
+        <p class="mirror-head">
+            <Sign look=look size="s20"/>
+            <b class=move || format!("mirror-word tone-{}", look.get().tone.name())
+                data-testid=format!("set-{}-state", id.0)>{word}</b>
+        </p>
+        <p class="mirror-line">
+            <span>{name}</span>
+            {move || rate().map(|rate| view! {
+                <svg class="flow" class:left=to_left viewBox="0 0 24 12" aria-hidden="true" focusable="false">
+                    <path d="M2 6h19m-5-4 5 4-5 4" fill="none" stroke="currentColor" stroke-width="2"/>
+                </svg>
+                <b data-testid=format!("set-{}-speed", id.0)>{text::bytes_per_s(rate)}</b>
+            })}
+        </p>
+        <p class="mirror-line">{line}</p>
+    }
+}
+
+#[component]
+fn Bar(id: SetId) -> impl IntoView {
+    let page = page();
+    let set = page.set(id);
+    let rebuild = move || set.with(|s| s.as_ref().and_then(|s| progress_of(&s.state)));
+    let share = move || rebuild().map_or(0, |r| text::percent(r.done, r.total));
+    let left = move || rebuild().is_some_and(|r| r.to.0 == 1);
+    let name = move || {
+        let name = set.with(|s| s.as_ref().map_or_else(String::new, |s| s.name.clone()));
+        format!("{} · {name}", page.t(Label::Rebuilding))
+    };
+    view! {
+        <div class="bar-track" class:left=left role="progressbar" aria-label=name aria-valuemin="0" aria-valuemax="100"
+            aria-valuenow=move || share().to_string()>
+            <i style:width=move || format!("{}%", share())></i>
+        </div>
+    }
+}
+
+#[component]
+fn Figures(id: SetId) -> impl IntoView {
+    let page = page();
+    let set = page.set(id);
+    let tell = move |read: fn(text::Lang, &SetView, &Rebuild) -> String| {
+        let lang = page.lang.get();
+        set.with(|s| {
+            s.as_ref().and_then(|s| progress_of(&s.state).map(|r| read(lang, s, &r))).unwrap_or_default()
+        })
+    };
+    let stalled = move || {
+        set.with(|s| s.as_ref().and_then(|s| progress_of(&s.state)).is_some_and(|r| r.stalled_s >= 10))
+    };
+    view! {
+        <p class="figures">
+            <span data-testid=format!("set-{}-blocks", id.0)>{move || tell(|lang, _, r| text::blocks(lang, r.done, r.total))}</span>
+            <b data-testid=format!("set-{}-speed", id.0)>{move || tell(|lang, _, r| match r.bytes_per_s {
+                0 => text::label(lang, Label::Measuring).to_owned(),
+                speed => text::bytes_per_s(speed),
+            })}</b>
+        </p>
+        <p class="figures">
+            <span><b>{move || tell(|lang, _, r| text::rebuild_kind(lang, r.kind).to_owned())}</b>
+                " · " {move || tell(|_, s, _| s.name.clone())}</span>
+            <b class:tone-warn=stalled data-testid=format!("set-{}-left", id.0)>{move || tell(|lang, _, r| text::left(lang, r))}</b>
+        </p>
+    }
+}
+
+fn percent(rebuild: Option<Rebuild>) -> String {
+    rebuild.map_or_else(String::new, |r| format!("{}\u{a0}%", text::percent(r.done, r.total)))
+}
+
+fn progress_of(state: &SetState) -> Option<Rebuild> {
+    if let SetState::Rebuilding { progress } = state { Some(*progress) } else { None }
+}
+
+fn kind_of(state: &SetState) -> &'static str {
+    match state {
+        SetState::InSync => "InSync",
+        SetState::Alone { .. } => "Alone",
+        SetState::Rebuilding { .. } => "Rebuilding",
+        SetState::Split => "Split",
+        SetState::Broken { .. } => "Broken",
+        SetState::Idle => "Idle",
+        SetState::Unknown => "Unknown",
+    }
+}

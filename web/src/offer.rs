@@ -1,0 +1,75 @@
+//! Which operations a server or a group offers: fixed places, so that nothing jumps; the reasons come from the view (G12).
+
+use wire::command::{Operation, RefusalKind};
+use wire::ids::NodeId;
+use wire::view::{ClusterView, GroupState, GroupView, ServerState, ServerView};
+
+/// One button.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What it orders.
+    pub what: Operation,
+    /// Why it is greyed, if it is.
+    pub refused: Option<RefusalKind>,
+}
+
+/// What the view says about these operations; one it does not list is not offered.
+fn listed(view: &ClusterView, wanted: &[Operation]) -> Vec<Offer> {
+    let find = |what: &Operation| view.operations.iter().find(|p| p.what == *what);
+    wanted.iter().filter_map(find).map(|p| Offer { what: p.what, refused: p.refused }).collect()
+}
+
+/// The one act that fits a server's state.
+#[must_use]
+pub fn for_server(view: &ClusterView, server: &ServerView) -> Vec<Offer> {
+    let server_id = server.id;
+    let what = match server.state {
+        ServerState::Normal => Operation::StopServer { server: server_id },
+        ServerState::Stopped => Operation::StartServer { server: server_id },
+        ServerState::Down | ServerState::RestartedAfterDown => Operation::RecoverServer { server: server_id },
+    };
+    listed(view, &[what])
+}
+
+/// A group's acts: move and stop where it is, start where it could be.
+#[must_use]
+pub fn for_group(view: &ClusterView, group: &GroupView) -> Vec<Offer> {
+    let id = group.id;
+    match (&group.state, group.active) {
+        (GroupState::Moving { to }, _) => {
+            listed(view, &[Operation::MoveGroup { group: id, to: *to }, Operation::StopGroup { group: id }])
+        }
+        (
+            GroupState::Running | GroupState::Starting | GroupState::Stopping | GroupState::Held { .. },
+            Some(at),
+        ) => listed(
+            view,
+            &[Operation::MoveGroup { group: id, to: at.twin() }, Operation::StopGroup { group: id }],
+        ),
+        (GroupState::Held { .. }, None) => listed(view, &[Operation::StopGroup { group: id }]),
+        (
+            GroupState::Stopped
+            | GroupState::Failed { .. }
+            | GroupState::Unknown
+            | GroupState::Running
+            | GroupState::Starting
+            | GroupState::Stopping,
+            _,
+        ) => {
+            let starts: Vec<Operation> =
+                in_order(&group.policy).map(|on| Operation::StartGroup { group: id, on }).collect();
+            listed(view, &starts)
+        }
+    }
+}
+
+/// Left to right, as the servers are drawn.
+fn in_order(policy: &[NodeId]) -> impl Iterator<Item = NodeId> {
+    NodeId::BOTH.into_iter().filter(|id| policy.contains(id))
+}
+
+/// Where a group would move: for the key M.
+#[must_use]
+pub fn move_of(view: &ClusterView, group: &GroupView) -> Option<Offer> {
+    for_group(view, group).into_iter().find(|o| matches!(o.what, Operation::MoveGroup { .. }))
+}
