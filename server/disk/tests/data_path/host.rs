@@ -2,6 +2,8 @@
 
 use disk::control::{Decoder, encode};
 use disk::{DiskOptions, FormatOptions, control_bytes};
+use os::loopdev::{HostLoops, LoopDevices as _};
+use os::mount::{HostMounts, Mounts as _};
 use peer::control::{DiskOrder, DiskStatus, Done, FromDisk, OrderFault, Role, Ticket, ToDisk};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -265,13 +267,11 @@ impl Node {
 impl Drop for Host {
     fn drop(&mut self) {
         self.kill();
-        // What a killed process leaves is swept by its successor; here there is none.
-        let loops = os::loopdev::HostLoops;
-        use os::loopdev::LoopDevices as _;
-        use os::mount::Mounts as _;
-        let _ = os::mount::HostMounts.unmount_lazily(&self.options.mount);
-        for device in loops.find(&self.options.mount.join("data")).unwrap_or_default() {
-            let _ = loops.detach(device.number);
+        // What a killed process leaves is swept by its successor; here there is none. Loops first: they are found by the path
+        // of the mount.
+        for device in HostLoops.find(&self.options.mount.join("data")).unwrap_or_default() {
+            let _ = HostLoops.detach(device.number);
         }
+        let _ = HostMounts.unmount_lazily(&self.options.mount);
     }
 }
