@@ -2,7 +2,7 @@
 
 use crate::app::wall_clock;
 use crate::perform::Performer;
-use crate::shim::Engine;
+use engine::Engine;
 use engine::Input;
 use os::clock::{BootClock, Clock as _};
 use std::collections::BTreeMap;

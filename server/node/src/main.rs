@@ -17,7 +17,6 @@ mod pairing;
 mod peers;
 mod perform;
 mod readings;
-mod shim;
 mod steps;
 mod tls;
 mod witness;

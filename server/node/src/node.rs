@@ -15,7 +15,7 @@ use crate::steps::{Host, Steps};
 use crate::tls::{Identity, Pin};
 use anyhow::Context as _;
 use engine::input::Party;
-use crate::shim::{Engine, Setup};
+use engine::{Engine, Setup};
 use engine::Input;
 use os::address::HostAddresses;
 use os::clock::{BootClock, Clock as _};
