@@ -20,7 +20,14 @@ fn main() -> anyhow::Result<()> {
     let backing = folder.join("image");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("key"), [7; 32])?;
-    disk::format(&FormatOptions { backing: backing.clone(), cluster: [1; 16], set, side, size, replace: false })?;
+    disk::format(&FormatOptions {
+        backing: backing.clone(),
+        cluster: [1; 16],
+        set,
+        side,
+        size,
+        replace: false,
+    })?;
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut incarnation = [0; 16];
     incarnation[0] = side.0;

@@ -54,6 +54,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Too long or not understood: the connection is of no further use.
+    #[allow(clippy::should_implement_trait)] // generic in what is decoded, and fallible
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ControlFault> {
         let Some(length) = self.bytes.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -193,8 +194,7 @@ mod tests {
 
     #[test]
     fn messages_come_out_as_they_went_in_however_they_are_cut() {
-        let orders =
-            [DiskOrder::Report, DiskOrder::Quit].map(|order| ToDisk { ticket: Ticket(7), order });
+        let orders = [DiskOrder::Report, DiskOrder::Quit].map(|order| ToDisk { ticket: Ticket(7), order });
         let bytes: Vec<u8> = orders.iter().flat_map(|order| encode(order).unwrap()).collect();
         let mut decoder = Decoder::default();
         let mut found = Vec::new();

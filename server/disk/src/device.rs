@@ -89,7 +89,9 @@ fn serve(place: &Place, queue: &Receiver<Job>, outbox: &Outbox) {
             Job::Open(op) => {
                 let result = match &opened {
                     Some(there) => Ok(there.clone()),
-                    None => open(place, outbox).map_err(|error| fault(&error, "cannot offer the block device")),
+                    None => {
+                        open(place, outbox).map_err(|error| fault(&error, "cannot offer the block device"))
+                    }
                 };
                 opened = result.as_ref().ok().cloned();
                 if result.is_err() {
@@ -123,10 +125,8 @@ fn fault(error: &anyhow::Error, what: &str) -> LocalFault {
 fn mount_fuse(place: &Place) -> anyhow::Result<OwnedFd> {
     let device = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/fuse");
     let device = OwnedFd::from(device.context("open /dev/fuse: is FUSE in this kernel?")?);
-    let settings = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,max_read={WRITE_MAX}",
-        device.as_raw_fd()
-    );
+    let settings =
+        format!("fd={},rootmode=40000,user_id=0,group_id=0,max_read={WRITE_MAX}", device.as_raw_fd());
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
     let settings = CString::new(settings)?;
     rustix::mount::mount("futago", &place.mount, "fuse.futago", flags, settings.as_c_str())

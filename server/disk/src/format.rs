@@ -45,7 +45,9 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
             }
         }
         Err(LayoutFault::Short { .. }) if !options.replace => {
-            bail!("{name} already carries a larger mirror set: name another backing, or order it to be replaced");
+            bail!(
+                "{name} already carries a larger mirror set: name another backing, or order it to be replaced"
+            );
         }
         Err(LayoutFault::Short { .. } | LayoutFault::Foreign | LayoutFault::Size) => {}
     }
@@ -108,7 +110,7 @@ mod tests {
         assert_eq!((read.superblock.set, read.superblock.side), (SetId(1), NodeId(1)));
         format(&mine).unwrap();
         assert_eq!(std::fs::read(&mine.backing).unwrap(), image);
-        let other = FormatOptions { set: SetId(2), ..mine.clone() };
+        let other = FormatOptions { set: SetId(2), ..mine };
         let refused = format(&other).unwrap_err().to_string();
         assert!(refused.contains("already carries set#1"), "{refused}");
         format(&FormatOptions { replace: true, ..other }).unwrap();

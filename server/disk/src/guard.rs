@@ -49,13 +49,8 @@ impl Guard {
     pub(crate) fn start(place: Place) -> std::io::Result<Self> {
         let (orders, queue) = sync_channel(JOBS_MAX);
         let until = Arc::new(AtomicU64::new(NONE));
-        let state = State {
-            until: until.clone(),
-            guarded: Guarded::default(),
-            node: false,
-            held: false,
-            place,
-        };
+        let state =
+            State { until: until.clone(), guarded: Guarded::default(), node: false, held: false, place };
         let thread = std::thread::Builder::new().name("guard".into()).stack_size(STACK_BYTES);
         thread.spawn(move || watch(state, &queue))?;
         Ok(Guard { orders, until, fencing: None })

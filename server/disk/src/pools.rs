@@ -14,7 +14,10 @@ pub(crate) struct Pools {
 impl Pools {
     /// All slots; `None` without memory.
     pub(crate) fn new() -> Option<Self> {
-        Some(Pools { small: Pool::new(SMALL_SLOTS, SMALL_BYTES)?, large: Pool::new(LARGE_SLOTS, LARGE_BYTES)? })
+        Some(Pools {
+            small: Pool::new(SMALL_SLOTS, SMALL_BYTES)?,
+            large: Pool::new(LARGE_SLOTS, LARGE_BYTES)?,
+        })
     }
 
     /// A slot for so many bytes; `None` when none is free: take nothing in until one is.

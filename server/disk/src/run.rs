@@ -14,9 +14,9 @@ use crate::pools::Pools;
 use crate::ring::{Ring, signal};
 use crate::turn::{Loop, Parts};
 use anyhow::{Context as _, ensure};
-use mirror::layout::{ControlArea, control_bytes};
-use mirror::config::{Faults, MirrorConfig, MirrorTiming};
 use mirror::Mirror;
+use mirror::config::{Faults, MirrorConfig, MirrorTiming};
+use mirror::layout::{ControlArea, control_bytes};
 use os::clock::{BootClock, Clock as _};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::path::Path;
@@ -83,9 +83,9 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
 
 fn read_key(path: &Path) -> anyhow::Result<Key> {
     let bytes = std::fs::read(path).with_context(|| format!("read the cluster key {}", path.display()))?;
-    let bytes: [u8; 32] = bytes
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("the cluster key {} must be 32 bytes: pair the servers again", path.display()))?;
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| {
+        anyhow::anyhow!("the cluster key {} must be 32 bytes: pair the servers again", path.display())
+    })?;
     Ok(Key::new(bytes))
 }
 

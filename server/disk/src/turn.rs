@@ -150,8 +150,13 @@ impl Loop {
 
     fn limit(&self) -> Option<Duration> {
         let now = BootClock.now();
-        let deadline = self.parts.core.next_deadline().map(|deadline| Duration::from_micros(deadline.since(now)));
-        if self.control_full { Some(deadline.map_or(CONTROL_AGAIN, |d| d.min(CONTROL_AGAIN))) } else { deadline }
+        let deadline =
+            self.parts.core.next_deadline().map(|deadline| Duration::from_micros(deadline.since(now)));
+        if self.control_full {
+            Some(deadline.map_or(CONTROL_AGAIN, |d| d.min(CONTROL_AGAIN)))
+        } else {
+            deadline
+        }
     }
 
     /// Hands an input to the core and performs what follows, until nothing does.
@@ -404,7 +409,8 @@ impl Loop {
     fn serve_stream(&mut self) {
         for count in 0.. {
             let Some(stream) = self.stream.as_mut() else { return };
-            let step = if count < FRAMES_PER_TURN { stream.step(&self.parts.pools) } else { Ok(Step::Stalled) };
+            let step =
+                if count < FRAMES_PER_TURN { stream.step(&self.parts.pools) } else { Ok(Step::Stalled) };
             match step {
                 Ok(Step::Frame(frame, payload)) => {
                     self.active = true;

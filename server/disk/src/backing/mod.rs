@@ -51,12 +51,10 @@ pub(crate) trait Backing {
 /// It cannot be opened, or another process keeps it.
 pub(crate) fn open(path: &Path, direct: bool) -> anyhow::Result<File> {
     let flags = if direct { libc::O_DIRECT } else { 0 };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
-        .with_context(|| format!("open the backing {}: does it exist, and support direct I/O?", path.display()))?;
+    let file =
+        OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).with_context(|| {
+            format!("open the backing {}: does it exist, and support direct I/O?", path.display())
+        })?;
     lock(&file).with_context(|| {
         format!("{} is locked by another process: end the other disk process of this set", path.display())
     })?;

@@ -42,7 +42,13 @@ impl Volatile {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(crate) fn new(file: File, seed: u64, no_flush: bool, control: u64, outbox: Outbox) -> io::Result<Self> {
+    pub(crate) fn new(
+        file: File,
+        seed: u64,
+        no_flush: bool,
+        control: u64,
+        outbox: Outbox,
+    ) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(JOBS_MAX);
         let answers = outbox.clone();
         let cache = Cache { file, pages: BTreeMap::new(), coin: seed | 1, no_flush, control };
@@ -189,7 +195,9 @@ impl Cache {
         if all == u8::MAX {
             return self.file.write_all_at(&page.bytes[..], number * PAGE as u64);
         }
-        for (sector, bytes) in page.bytes.chunks(SECTOR).enumerate().filter(|(sector, _)| all & 1 << sector != 0) {
+        for (sector, bytes) in
+            page.bytes.chunks(SECTOR).enumerate().filter(|(sector, _)| all & 1 << sector != 0)
+        {
             self.file.write_all_at(bytes, number * PAGE as u64 + (sector * SECTOR) as u64)?;
         }
         Ok(())
@@ -197,7 +205,8 @@ impl Cache {
 
     /// Applies and forgets all pages below this byte of the backing.
     fn apply_all(&mut self, below: u64) -> io::Result<()> {
-        let numbers: Vec<u64> = self.pages.range(..below.div_ceil(PAGE as u64)).map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> =
+            self.pages.range(..below.div_ceil(PAGE as u64)).map(|(number, _)| *number).collect();
         for number in numbers {
             self.apply(number, u8::MAX)?;
             self.pages.remove(&number);

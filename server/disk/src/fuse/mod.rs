@@ -66,7 +66,16 @@ pub(crate) struct Front {
 impl Front {
     /// Serves a connection whose file has this size. `first`: number of its first request, above all earlier ones.
     pub(crate) fn new(descriptor: OwnedFd, serial: u32, size: u64, first: u64) -> Self {
-        Front { descriptor, serial, size, next: first, pending: BTreeMap::new(), ready: None, written: false, parked: None }
+        Front {
+            descriptor,
+            serial,
+            size,
+            next: first,
+            pending: BTreeMap::new(),
+            ready: None,
+            written: false,
+            parked: None,
+        }
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -105,7 +114,9 @@ impl Front {
         if let Some((unique, offset, size)) = self.parked.take() {
             return self.read(pools, unique, offset, size);
         }
-        let Some(mut slot) = self.ready.take().or_else(|| pools.take(LARGE_BYTES)) else { return Taken::Stalled };
+        let Some(mut slot) = self.ready.take().or_else(|| pools.take(LARGE_BYTES)) else {
+            return Taken::Stalled;
+        };
         let mut head = [0; HEAD_AND_ARGS];
         let read = rustix::io::readv(
             &self.descriptor,
@@ -137,7 +148,8 @@ impl Front {
             Ok(parsed) => parsed,
             Err(error) => {
                 self.ready = Some(slot);
-                let unique = whole.get(8..16).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+                let unique =
+                    whole.get(8..16).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
                 tracing::warn!(%error, "a request of the kernel is not understood");
                 self.reply(unique, libc::EINVAL, &[]);
                 return Taken::Served;
@@ -160,7 +172,11 @@ impl Front {
                 match wire::init((major, minor), read_ahead, flags, WRITE_MAX, BACKGROUND_MAX) {
                     Some(answer) => self.reply(unique, 0, &answer),
                     None => {
-                        tracing::warn!(major, minor, "this kernel's FUSE is too old: Linux 5.4 or newer is needed");
+                        tracing::warn!(
+                            major,
+                            minor,
+                            "this kernel's FUSE is too old: Linux 5.4 or newer is needed"
+                        );
                         self.reply(unique, libc::EPROTO, &[]);
                     }
                 }
@@ -189,7 +205,15 @@ impl Front {
         (size > 0 && size <= WRITE_MAX && end <= self.size && whole).then_some(Range { offset, length: size })
     }
 
-    fn write(&mut self, pools: &Pools, unique: u64, offset: u64, size: u32, slot: Buffer, got: usize) -> Taken {
+    fn write(
+        &mut self,
+        pools: &Pools,
+        unique: u64,
+        offset: u64,
+        size: u32,
+        slot: Buffer,
+        got: usize,
+    ) -> Taken {
         let length = size as usize;
         let Some(range) = self.range(offset, size).filter(|_| got == HEAD_AND_ARGS + length) else {
             self.ready = Some(slot);

@@ -130,9 +130,8 @@ mod tests {
         let (mut one, mut two) = UnixStream::pair().unwrap();
         one.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         two.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let listener = std::thread::spawn(move || {
-            shake(&mut two, End::Listener, TWO, ONE, &Key::new(key_two), [2; 32])
-        });
+        let listener =
+            std::thread::spawn(move || shake(&mut two, End::Listener, TWO, ONE, &Key::new(key_two), [2; 32]));
         let dialled = shake(&mut one, End::Dialler, ONE, wanted, &Key::new(key_one), [1; 32]);
         drop(one);
         (dialled, listener.join().unwrap())

@@ -85,7 +85,8 @@ impl Stream {
         }
         let sum = if length > 0 { checksum(payload) } else { 0 };
         // Small frames share a piece: a batch of answers is one run of bytes.
-        let joins = self.outgoing.back().is_some_and(|last| last.data.is_none() && last.head.len() < SMALL_BYTES);
+        let joins =
+            self.outgoing.back().is_some_and(|last| last.data.is_none() && last.head.len() < SMALL_BYTES);
         if !joins {
             self.outgoing.push_back(Piece { head: Vec::with_capacity(HEADER_BYTES * 2), data: None });
         }

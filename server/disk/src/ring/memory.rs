@@ -61,7 +61,9 @@ impl Buffer {
     /// Its bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the memory is initialised (zeroed), lives as long as `self`, and is written only through `&mut self`.
-        self.raw.as_ref().map_or(&[], |raw| unsafe { std::slice::from_raw_parts(raw.start.as_ptr(), raw.length) })
+        self.raw
+            .as_ref()
+            .map_or(&[], |raw| unsafe { std::slice::from_raw_parts(raw.start.as_ptr(), raw.length) })
     }
 
     /// Its bytes, to be written.

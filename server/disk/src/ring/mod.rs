@@ -121,7 +121,14 @@ impl<T: Copy> Ring<T> {
     }
 
     /// Writes the first `length` bytes of a buffer at `offset` of a file.
-    pub(crate) fn write(&mut self, token: T, file: BorrowedFd<'_>, offset: u64, data: Arc<Buffer>, length: usize) {
+    pub(crate) fn write(
+        &mut self,
+        token: T,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        data: Arc<Buffer>,
+        length: usize,
+    ) {
         let length = length.min(data.len()) as u32;
         let (fd, pointer) = (types::Fd(file.as_raw_fd()), data.pointer().cast_const());
         let entry = match data.fixed() {
@@ -144,7 +151,8 @@ impl<T: Copy> Ring<T> {
 
     /// Makes a file's data durable.
     pub(crate) fn datasync(&mut self, token: T, file: BorrowedFd<'_>) {
-        let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd())).flags(types::FsyncFlags::DATASYNC).build();
+        let entry =
+            opcode::Fsync::new(types::Fd(file.as_raw_fd())).flags(types::FsyncFlags::DATASYNC).build();
         self.push(token, Hold::Nothing, false, entry);
     }
 
@@ -166,7 +174,9 @@ impl<T: Copy> Ring<T> {
         let from = from.min(to);
         let flags = if all { libc::MSG_WAITALL } else { 0 };
         let pointer = into.pointer().wrapping_add(from);
-        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), pointer, (to - from) as u32).flags(flags).build();
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), pointer, (to - from) as u32)
+            .flags(flags)
+            .build();
         self.push(token, Hold::Owned(into), false, entry);
     }
 
@@ -188,7 +198,8 @@ impl<T: Copy> Ring<T> {
 
     /// Reports each time a descriptor becomes readable, until [`Completion::result`] is an error.
     pub(crate) fn poll(&mut self, token: T, descriptor: BorrowedFd<'_>) {
-        let entry = opcode::PollAdd::new(types::Fd(descriptor.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
+        let entry =
+            opcode::PollAdd::new(types::Fd(descriptor.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
         self.push(token, Hold::Nothing, true, entry);
     }
 

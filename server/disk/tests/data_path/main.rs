@@ -2,6 +2,8 @@
 //!
 //! The test program is also the disk process: started with `disk-process JSON` it runs one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a story that cannot go on has failed")]
+
 mod host;
 mod scenarios;
 
