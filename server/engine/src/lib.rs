@@ -4,12 +4,34 @@
 //! applied, then the invariants are restored (plans advance, leases are judged, the register proposes), then checked.
 
 pub mod action;
+mod alerts;
+mod beat;
+mod core;
+mod engine;
+mod forecast;
+mod gossip;
+mod group;
+mod incident;
 pub mod input;
+mod invariants;
+mod lease;
+pub mod link;
+mod membership;
+mod operator;
 pub mod persist;
+pub mod plan;
 pub mod register;
+mod right;
+mod sets;
+mod standing;
+mod steps;
+pub mod timing;
+mod view;
 pub mod witness;
 
 pub use action::Action;
+pub use core::EngineFaults;
+pub use engine::{Engine, Setup};
 pub use input::Input;
 pub use persist::Record;
 pub use witness::Witness;

@@ -1,0 +1,118 @@
+//! Events of links, the witness and the sets: each told once when it begins and once when it ends (invariant 10).
+
+use crate::engine::Engine;
+use crate::link::Phase;
+use peer::control::{DiskStatus, Role};
+use wire::alert::EventKind;
+use wire::ids::MILLIS;
+use wire::{NodeId, SetId};
+
+impl Engine {
+    /// Tells what has changed since the last turn.
+    pub(crate) fn notice(&mut self) {
+        self.notice_links();
+        self.notice_witness();
+        let sets: Vec<SetId> = self.core.sets.keys().copied().collect();
+        for set in sets {
+            self.notice_set(set);
+        }
+    }
+
+    /// A lost link is news only while another one tells that the twin lives. Of two servers that both know, the first tells.
+    fn notice_links(&mut self) {
+        let tells = self.core.me < self.core.twin_id || !self.core.twin_present();
+        let (me, twin) = (self.core.me, self.core.twin_id);
+        let up = self.core.links.iter().filter(|l| l.phase() == Phase::Up).count();
+        let mut events = Vec::new();
+        for link in &mut self.core.links {
+            match (link.phase(), link.told_up) {
+                (Phase::Up, told) if told != Some(true) => {
+                    link.told_up = Some(true);
+                    events.extend(told.map(|_| EventKind::LinkUp { link: link.id }));
+                }
+                (Phase::Down | Phase::Init, Some(true)) if up > 0 => {
+                    link.told_up = Some(false);
+                    let here = (!link.carrier).then_some(me);
+                    let cable: Option<NodeId> = here.or(link.twin_no_carrier.then_some(twin));
+                    events.push(EventKind::LinkLost { link: link.id, cable });
+                }
+                (Phase::Down | Phase::Init | Phase::Up, _) => {}
+            }
+        }
+        if tells {
+            events.into_iter().for_each(|event| self.core.record_event(event));
+        }
+    }
+
+    fn notice_witness(&mut self) {
+        if self.core.config.witness.is_none() {
+            return;
+        }
+        let up = self.core.witness_up();
+        let settled = self.core.now.since(self.core.started) >= crate::timing::WITNESS_LOST * 3;
+        if !up && !self.core.witness.reported_lost && settled {
+            self.core.witness.reported_lost = true;
+            self.core.record_event(EventKind::WitnessLost);
+        } else if up && self.core.witness.reported_lost {
+            self.core.witness.reported_lost = false;
+            self.core.record_event(EventKind::WitnessUp);
+        }
+    }
+
+    fn notice_set(&mut self, id: SetId) {
+        let (me, twin) = (self.core.me, self.core.twin_id);
+        let Some(set) = self.core.sets.get_mut(&id) else { return };
+        let Some(status) = set.status.clone() else { return };
+        let mut events = Vec::new();
+        if status.split && !set.split_reported && status.role == Role::Active {
+            events.push(EventKind::MirrorSplit { set: id });
+        }
+        set.split_reported = status.split;
+        if let Some(reason) = status.failed.clone().filter(|_| !set.failed_reported) {
+            events.push(EventKind::MirrorFailed { set: id, server: me, reason });
+        }
+        set.failed_reported = status.failed.is_some();
+        let ended = match set.last_reported {
+            // The first status of this life of the engine: what it tells of the past was told before.
+            None => false,
+            Some(before) => status.last_rebuild.is_some() && status.last_rebuild != before,
+        };
+        set.last_reported = Some(status.last_rebuild);
+        if status.role == Role::Active {
+            rebuild_events(id, twin, set, &status, ended, &mut events);
+        }
+        events.into_iter().for_each(|event| self.core.record_event(event));
+    }
+}
+
+fn rebuild_events(
+    id: SetId,
+    twin: NodeId,
+    set: &mut crate::sets::Set,
+    status: &DiskStatus,
+    ended: bool,
+    events: &mut Vec<EventKind>,
+) {
+    if let Some(rebuild) = status.rebuild.filter(|r| r.running && set.rebuild_reported != Some(r.began)) {
+        set.rebuild_reported = Some(rebuild.began);
+        events.push(EventKind::RebuildBegan {
+            set: id,
+            to: rebuild.to,
+            kind: rebuild.kind,
+            blocks: rebuild.total,
+        });
+    }
+    if let Some(done) = status.last_rebuild.filter(|_| ended) {
+        set.rebuild_reported = None;
+        events.push(EventKind::RebuildDone {
+            set: id,
+            to: done.to,
+            moved_bytes: done.moved_bytes,
+            compared_bytes: done.compared_bytes,
+            took_ms: done.ended.since(done.began) / MILLIS,
+        });
+    } else if set.rebuild_reported.is_some() && !status.linked {
+        set.rebuild_reported = None;
+        events.push(EventKind::RebuildBroken { set: id, to: twin });
+    }
+}

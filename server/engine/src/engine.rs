@@ -1,0 +1,648 @@
+//! The engine: owner of everything, one turn at a time.
+
+use crate::action::{Action, StoreToken};
+use crate::core::{Core, EngineFaults, Rng, WitnessLink};
+use crate::group::Group;
+use crate::input::{Input, Party};
+use crate::lease::Nonces;
+use crate::link::Link;
+use crate::membership::Twin;
+use crate::persist::Record;
+use crate::plan::Is;
+use crate::register::RegisterFaults;
+use crate::sets::{Set, What};
+use crate::timing::{self, Timing};
+use peer::cluster::{ClusterMessage, Introduction, StatusGossip};
+use peer::control::{FromDisk, OrderFault};
+use peer::heartbeat::Heartbeat;
+use std::collections::{BTreeMap, VecDeque};
+use wire::alert::EventKind;
+use wire::limits::VIEW_EVENTS_MAX;
+use wire::view::ServerState;
+use wire::{
+    ClusterConfig, ClusterView, Event, GroupId, Incarnation, LinkId, NodeId, Refusal, RefusalKind, Reply,
+    Revision, SetId, Time, WallClock,
+};
+
+/// Records on their way to the store: it writes one at a time and takes the latest, so that two suffice; more means it hangs.
+const STORES_MAX: usize = 64;
+/// Events of one message that are kept; the shell sends what was missed in several.
+const EVENTS_MAX: usize = 256;
+
+/// What an engine starts from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The configuration.
+    pub config: ClusterConfig,
+    /// This server.
+    pub me: NodeId,
+    /// What was stored last; the default if nothing was.
+    pub record: Record,
+    /// The life of this host.
+    pub host: Incarnation,
+    /// The life of this process.
+    pub node: Incarnation,
+    /// A random number.
+    pub seed: u64,
+    /// The wall clock.
+    pub wall: WallClock,
+}
+
+/// The cluster's brain on one server. One owner; `handle` applies one input, then the shell drains `take_actions` before the
+/// next one, and arms one timer for `next_deadline`.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) core: Core,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    nonces: Nonces,
+    pub(crate) gossip: Option<StatusGossip>,
+    pub(crate) events: VecDeque<Event>,
+    issued: StoreToken,
+    stored: StoreToken,
+    last: Record,
+    in_flight: VecDeque<(StoreToken, Record)>,
+    /// The record as it is stored: all that heartbeats may tell of.
+    durable: Record,
+    actions: Vec<Action>,
+    next_beat: Time,
+    last_beat: Time,
+    pub(crate) next_gossip: Time,
+    pub(crate) gossip_quiet: Time,
+    pub(crate) told: Option<StatusGossip>,
+    next_report: Time,
+    pub(crate) shown: Option<ClusterView>,
+    pub(crate) changed: BTreeMap<crate::operator::Subject, Revision>,
+    halted: Option<String>,
+}
+
+impl Engine {
+    /// An engine from what was stored. The first heartbeat is due at once, before the store was touched.
+    #[must_use]
+    pub fn new(setup: Setup, now: Time) -> Engine {
+        let Setup { config, me, record, host, node, seed, wall } = setup;
+        let new_host = record.host != Some(host);
+        let crashed = new_host && record.host.is_some() && !record.clean;
+        let booted = new_host && record.host.is_some() && record.clean;
+        let twin = Twin { stored_host: record.twin_host, ..Twin::default() };
+        let mut core = Core {
+            me,
+            twin_id: me.twin(),
+            timing: Timing::from(&config.timing),
+            links: config.links.iter().map(|l| Link::new(l.id)).collect(),
+            config,
+            host,
+            node,
+            started: now,
+            now,
+            woke: now,
+            wall: (now, wall),
+            rng: Rng::new(seed, node),
+            faults: EngineFaults::default(),
+            out: Vec::new(),
+            twin,
+            twin_channel: false,
+            witness: WitnessLink::default(),
+            servers: record.servers.clone(),
+            sets: BTreeMap::new(),
+            incidents: record.incidents,
+            incident: record.incident.clone(),
+            readings: None,
+            urgent: true,
+            new_host,
+            booted,
+            clean: record.clean && !new_host,
+            next_ticket: 0,
+            next_action: 0,
+        };
+        let before = if new_host { Is::Absent } else { Is::Unknown };
+        core.sets = core.config.sets.iter().map(|s| (s.id, Set::new(s.id, s.group, before, now))).collect();
+        if crashed {
+            let own = core.entry(me);
+            if own.state == ServerState::Normal || own.state == ServerState::Down {
+                core.set_entry(me, ServerState::RestartedAfterDown, false, false);
+            } else if own.recovering {
+                core.set_entry(me, own.state, false, false);
+            }
+            core.out.clear();
+        }
+        core.record_event(EventKind::ServerUp { server: me });
+        let last = Record { version: 0, ..Record::default() };
+        let mut engine = Engine {
+            core,
+            groups: BTreeMap::new(),
+            nonces: Nonces::default(),
+            gossip: None,
+            events: VecDeque::new(),
+            issued: StoreToken(0),
+            stored: StoreToken(0),
+            last,
+            in_flight: VecDeque::new(),
+            durable: record.clone(),
+            actions: Vec::new(),
+            next_beat: now,
+            last_beat: Time(0),
+            next_gossip: now,
+            gossip_quiet: now,
+            told: None,
+            next_report: now,
+            shown: None,
+            changed: BTreeMap::new(),
+            halted: None,
+        };
+        engine.fit_groups(&record);
+        engine.restore();
+        engine.finish();
+        engine
+    }
+
+    /// Takes rules out, for the simulator.
+    #[doc(hidden)]
+    pub fn set_faults(&mut self, faults: EngineFaults) {
+        self.core.faults = faults;
+        let register = RegisterFaults { ack_by_known: faults.ignore_pending, ..RegisterFaults::default() };
+        for group in self.groups.values_mut() {
+            group.register.set_faults(register);
+        }
+    }
+
+    fn fit_groups(&mut self, record: &Record) {
+        let configs = self.core.config.groups.clone();
+        for config in &configs {
+            if !self.groups.contains_key(&config.id) {
+                let stored = record.groups.get(&config.id).cloned().unwrap_or_default();
+                self.groups.insert(config.id, Group::new(&self.core, config.id, &stored));
+            }
+            if let Some(group) = self.groups.get_mut(&config.id) {
+                group.configure(config);
+            }
+        }
+        // A group that left the configuration is dropped once nothing of it is here.
+        let core = &self.core;
+        self.groups.retain(|id, group| configs.iter().any(|c| c.id == *id) || group.is_here(core));
+    }
+
+    /// Applies one input and restores what must hold.
+    pub fn handle(&mut self, input: Input, now: Time) {
+        if self.halted.is_some() {
+            if let Input::CommandGiven { command } = input {
+                let result = Err(Refusal { kind: RefusalKind::EngineHalted });
+                self.actions.push(Action::Answer { reply: Reply { id: command.id, result } });
+            }
+            return;
+        }
+        let now = now.max(self.core.now);
+        if now.since(self.core.now) > timing::SLEPT {
+            self.core.woke = now;
+        }
+        self.core.now = now;
+        // Before anything else: what ran out while this process slept (DESIGN 6).
+        for group in self.groups.values_mut() {
+            group.judge_lease_first(&mut self.core);
+        }
+        self.apply(input);
+        self.restore();
+        self.finish();
+    }
+
+    /// What is to be done, in order.
+    #[must_use]
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When the engine must be woken at the latest, with `DeadlineReached`.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.halted.is_some() {
+            return None;
+        }
+        let tick = self.core.timing.heartbeat.clamp(timing::TICK_MIN, timing::TICK_MAX);
+        let mut due = self.next_beat.min(self.core.now.plus(tick));
+        if self.core.urgent {
+            due = due.min(self.last_beat.plus(timing::URGENT_PAUSE));
+        }
+        for group in self.groups.values() {
+            let own = group.deadlines(&self.core);
+            due = own.into_iter().filter(|at| *at > self.core.now).fold(due, Time::min);
+        }
+        // Never in the past: a shell that is late must not spin.
+        Some(due.max(self.core.now.plus(1_000)))
+    }
+
+    /// Why the engine stopped itself.
+    #[must_use]
+    pub fn halted(&self) -> Option<&str> {
+        self.halted.as_deref()
+    }
+
+    fn apply(&mut self, input: Input) {
+        match input {
+            Input::HeartbeatReceived { link, beat } => self.heard(link, &beat),
+            Input::CarrierChanged { link, present } => {
+                if let Some(path) = self.core.links.iter_mut().find(|l| l.id == link) {
+                    path.carrier = present;
+                }
+            }
+            Input::ChannelChanged { party, open } => self.channel(party, open),
+            Input::MessageReceived { from, message } => self.message(from, message),
+            Input::Stored { token } => self.record_stored(token),
+            Input::StoreFailed { .. } => self.halt("the store failed"),
+            Input::Performed { id, outcome } => {
+                let core = &mut self.core;
+                let _ = self.groups.values_mut().any(|group| group.performed(core, id, &outcome));
+            }
+            Input::DiskPresent { set, present } => self.disk_present(set, present),
+            Input::DiskSaid { set, said } => self.disk_said(set, said),
+            Input::CommandGiven { command } => self.command(&command),
+            Input::ConfigChanged { config } => self.configure(config),
+            Input::ReadingsTaken { readings } => self.core.readings = Some(readings),
+            Input::EventRecorded { event } => self.event_recorded(event),
+            Input::DeadlineReached => {}
+        }
+    }
+
+    fn heard(&mut self, link: LinkId, beat: &Heartbeat) {
+        let value = |group: &Group| {
+            let known = group.register.known();
+            (known.epoch, known.holder)
+        };
+        let known = self.groups.iter().map(|(id, group)| (*id, value(group))).collect();
+        if !self.core.hear(link, beat, &known) {
+            return;
+        }
+        for group in self.groups.values_mut() {
+            group.take_grant(beat, &self.nonces, &self.core);
+            let told = beat.groups.iter().find(|g| g.group == group.id);
+            if let Some(told) =
+                told.filter(|t| t.wanted > group.wanted && NodeId::BOTH.contains(&t.wanted.on))
+            {
+                group.wanted = told.wanted;
+                if !told.wanted.run {
+                    // An operator stops it: what is held is tried once more.
+                    group.held = None;
+                }
+            }
+        }
+    }
+
+    fn channel(&mut self, party: Party, open: bool) {
+        match party {
+            Party::Twin => {
+                self.core.twin_channel = open;
+                self.next_gossip = self.core.now;
+                self.gossip_quiet = self.core.now;
+                if !open {
+                    return;
+                }
+                for group in self.groups.values_mut() {
+                    group.confirmed = false;
+                    group.asked_at = Time(0);
+                    group.told_at = Time(0);
+                }
+                let own = self.events.iter().filter(|e| e.origin == self.core.me).rev().cloned().collect();
+                self.core.send(Party::Twin, ClusterMessage::Events { events: own });
+            }
+            Party::Witness => {
+                self.core.witness.open = open;
+                self.core.witness.votes.clear();
+                self.core.witness.incarnation = None;
+                self.core.witness.heard = open.then_some(self.core.now);
+                self.core.witness.ping.1 = Time(0);
+            }
+        }
+    }
+
+    fn message(&mut self, from: Party, message: ClusterMessage) {
+        match (from, message) {
+            (from, ClusterMessage::Register { group, message }) => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.register_message(&mut self.core, from, message);
+                }
+            }
+            (Party::Witness, ClusterMessage::WitnessSays { incarnation, votes }) => {
+                self.core.witness.incarnation = Some(incarnation);
+                self.core.witness.votes = votes.into_iter().take(wire::limits::GROUPS_MAX).collect();
+                self.introduce(incarnation);
+            }
+            (Party::Witness, ClusterMessage::Pong { number }) => self.ponged(number),
+            (Party::Twin, ClusterMessage::Status(gossip)) => {
+                self.take_gossip(*gossip);
+            }
+            (Party::Twin, ClusterMessage::Events { events }) => {
+                let foreign = events.into_iter().filter(|e| e.origin == self.core.twin_id);
+                self.core.out.extend(foreign.take(EVENTS_MAX).map(|event| Action::Keep { event }));
+            }
+            // Greetings, configurations and pings between the servers are the shell's business.
+            _ => {}
+        }
+    }
+
+    /// The witness lacks groups: it hears this server's acceptors (ARCHITECTURE "The register").
+    fn introduce(&mut self, witness: Incarnation) {
+        let missing = self.groups.values().filter(|g| !self.core.witness.votes.contains(&g.id));
+        let introduction = |group: &Group| {
+            let acceptor = group.register.record().acceptor;
+            Introduction { group: group.id, promised: acceptor.promised, accepted: acceptor.accepted }
+        };
+        let groups: Vec<Introduction> = missing.map(introduction).collect();
+        if !groups.is_empty() {
+            self.core.send(Party::Witness, ClusterMessage::Introduce { witness, groups });
+        }
+    }
+
+    fn ponged(&mut self, number: u64) {
+        let now = self.core.now;
+        let witness = &mut self.core.witness;
+        if witness.ping.0 != number {
+            return;
+        }
+        witness.heard = Some(now);
+        let trip = now.since(witness.ping.1);
+        let near = witness.round_trip.is_some_and(|shown| trip.abs_diff(shown) * 2 <= shown + 200);
+        if !near {
+            witness.round_trip = Some(trip);
+        }
+    }
+
+    fn record_stored(&mut self, token: StoreToken) {
+        self.stored = self.stored.max(token);
+        while self.in_flight.front().is_some_and(|(t, _)| *t <= token) {
+            if let Some((_, record)) = self.in_flight.pop_front() {
+                self.durable = record;
+                self.core.urgent = true;
+            }
+        }
+    }
+
+    fn disk_present(&mut self, id: SetId, present: bool) {
+        let now = self.core.now;
+        let Some(set) = self.core.sets.get_mut(&id) else { return };
+        set.set_present(present, now);
+        let group = set.group;
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.disk_gone(&mut self.core, id);
+        }
+    }
+
+    fn disk_said(&mut self, id: SetId, said: FromDisk) {
+        let now = self.core.now;
+        let Some(set) = self.core.sets.get_mut(&id).filter(|s| s.present) else { return };
+        match said {
+            FromDisk::Status(status) => set.note_status(*status, now),
+            FromDisk::Done { ticket, result } => {
+                let Some(what) = set.finish(ticket, &result, now) else { return };
+                self.disk_answered(id, what, result.map(|_| ()));
+            }
+        }
+    }
+
+    fn disk_answered(&mut self, id: SetId, what: What, result: Result<(), OrderFault>) {
+        let Some(group) = self.core.sets.get(&id).map(|s| s.group) else { return };
+        let Some(group) = self.groups.get_mut(&group) else { return };
+        match what {
+            What::Step => group.step_ordered(&mut self.core, id, &result),
+            What::Readmit => group.readmit_answered(&mut self.core, result.is_ok()),
+            What::PutOut | What::StopGrant | What::Fence | What::Standing => {}
+        }
+    }
+
+    fn configure(&mut self, config: ClusterConfig) {
+        if config.version < self.core.config.version {
+            return;
+        }
+        let now = self.core.now;
+        self.core.record_event(EventKind::ConfigApplied { version: config.version });
+        self.core.timing = Timing::from(&config.timing);
+        let mut links: Vec<Link> = config.links.iter().map(|l| Link::new(l.id)).collect();
+        if self.core.config.links == config.links {
+            links = std::mem::take(&mut self.core.links);
+        }
+        self.core.links = links;
+        self.core.config = config;
+        let sets = self.core.config.sets.clone();
+        for set in &sets {
+            let fresh = || Set::new(set.id, set.group, Is::Absent, now);
+            self.core.sets.entry(set.id).or_insert_with(fresh).group = set.group;
+        }
+        self.core.sets.retain(|id, set| set.present || sets.iter().any(|s| s.id == *id));
+        let record = self.record();
+        self.fit_groups(&record);
+        if let Some(incarnation) = self.core.witness.incarnation {
+            self.introduce(incarnation);
+        }
+    }
+
+    fn event_recorded(&mut self, event: Event) {
+        if self.events.iter().any(|e| (e.origin, e.number) == (event.origin, event.number)) {
+            return;
+        }
+        if event.origin == self.core.me {
+            self.core.send(Party::Twin, ClusterMessage::Events { events: vec![event.clone()] });
+        }
+        let key = |e: &Event| (e.at, e.origin, e.number);
+        let place = self.events.iter().position(|e| key(e) < key(&event)).unwrap_or(self.events.len());
+        self.events.insert(place, event);
+        self.events.truncate(VIEW_EVENTS_MAX);
+    }
+
+    /// Restores what must hold after an input: silence and states judged, groups advanced, signs of life sent.
+    fn restore(&mut self) {
+        for link in &mut self.core.links {
+            link.tick(self.core.timing.link_lost, self.core.now);
+        }
+        self.core.judge_silence();
+        let confirmed = self.confirmed();
+        let complete = self.complete();
+        self.core.judge_states(confirmed, complete);
+        self.finish_leaving();
+        self.late_orders();
+        // What a group does may let another of its steps begin in the same turn.
+        for _ in 0..4 {
+            let before = self.core.out.len();
+            for group in self.groups.values_mut() {
+                let aim = group.aim(&self.core);
+                group.turn(&mut self.core, aim);
+                group.judge_fencing(&mut self.core);
+            }
+            if self.core.out.len() == before {
+                break;
+            }
+        }
+        self.ping_witness();
+        self.ask_reports();
+        self.notice();
+        self.send_beats();
+        self.send_gossip();
+    }
+
+    /// A quorum showed that this server is in sync in some group, or there is no group.
+    fn confirmed(&self) -> bool {
+        let mine = |group: &Group| group.confirmed && group.in_sync().contains(self.core.me);
+        self.groups.is_empty() || self.groups.values().any(mine)
+    }
+
+    /// Every group that runs has both copies in sync, so that a recovery is complete.
+    fn complete(&self) -> bool {
+        let runs = |group: &&Group| group.active_on(&self.core).is_some() || group.aim(&self.core).is_some();
+        self.groups.values().filter(runs).all(|group| group.in_sync().count() > 1)
+    }
+
+    /// A server that an operator stops is stopped when nothing of a group is here and no holder that runs counts on it.
+    fn finish_leaving(&mut self) {
+        let me = self.core.me;
+        let own = self.core.entry(me);
+        if !own.leaving {
+            return;
+        }
+        let counts = |group: &Group| {
+            let elsewhere = self.core.twin.part(group.id) == peer::heartbeat::Part::Running;
+            group.is_here(&self.core)
+                || group.running.is_some()
+                || elsewhere && group.in_sync().contains(me) && group.register.known().holder != Some(me)
+                || group.register.known().holder == Some(me)
+                    && group.aim(&self.core).is_some_and(|aim| aim != me)
+        };
+        if !self.groups.values().any(counts) {
+            self.core.set_entry(me, ServerState::Stopped, false, false);
+            self.core.clean = true;
+        }
+    }
+
+    fn late_orders(&mut self) {
+        let now = self.core.now;
+        let mut late = Vec::new();
+        for (id, set) in &mut self.core.sets {
+            late.extend(set.take_expired(now).into_iter().map(|(_, what)| (*id, what)));
+        }
+        for (id, what) in late {
+            let reason = "no answer in time".to_string();
+            self.disk_answered(id, what, Err(OrderFault::Io { reason }));
+        }
+    }
+
+    fn ping_witness(&mut self) {
+        let now = self.core.now;
+        if !self.core.witness.open || now.since(self.core.witness.ping.1) < timing::WITNESS_PING {
+            return;
+        }
+        // An unanswered ping stays valid for its number only; the next one replaces it.
+        let number = self.core.witness.ping.0 + 1;
+        self.core.witness.ping = (number, now);
+        self.core.send(Party::Witness, ClusterMessage::Ping { number });
+    }
+
+    /// Keeps statuses fresh: while heartbeats are silent they decide, otherwise they show progress.
+    fn ask_reports(&mut self) {
+        let now = self.core.now;
+        if now < self.next_report {
+            return;
+        }
+        let silent = self.core.twin_silent() >= self.core.timing.suspect / 2;
+        self.next_report = now.plus(if silent { timing::REPORT_SILENT } else { timing::REPORT_QUIET });
+        let present: Vec<SetId> = self.core.sets.values().filter(|s| s.present).map(|s| s.id).collect();
+        for set in present {
+            self.core.order(set, peer::control::DiskOrder::Report, What::Standing, timing::step::ORDER);
+        }
+    }
+
+    fn send_beats(&mut self) {
+        let now = self.core.now;
+        let brought_forward = self.core.urgent && now >= self.last_beat.plus(timing::URGENT_PAUSE);
+        if now < self.next_beat && !brought_forward {
+            return;
+        }
+        self.core.urgent = false;
+        self.last_beat = now;
+        self.next_beat = now.plus(self.core.timing.heartbeat);
+        let nonce = self.nonces.next(now);
+        let grant = crate::lease::grant(&self.core, &mut self.groups);
+        let beat = crate::beat::compose(&self.core, &self.groups, &self.durable, nonce, grant);
+        for link in &mut self.core.links {
+            let (sequence, echo) = link.next_beat(now);
+            let beat = Heartbeat { sequence, echo, ..beat.clone() };
+            self.core.out.push(Action::SendHeartbeat { link: link.id, beat });
+        }
+    }
+
+    /// The record as it should be.
+    fn record(&self) -> Record {
+        let mut record = Record {
+            host: Some(self.core.host),
+            twin_host: self.core.twin.stored_host,
+            clean: self.core.clean,
+            servers: self.core.servers.clone(),
+            incidents: self.core.incidents,
+            incident: self.core.incident.clone(),
+            ..Record::default()
+        };
+        record.groups = self.groups.iter().map(|(id, group)| (*id, group.record())).collect();
+        record
+    }
+
+    /// Ends a turn: checks the invariants, issues the record if it changed, and lets what depends on it wait for it.
+    fn finish(&mut self) {
+        if let Err(name) = crate::invariants::check(&self.core, &self.groups, &self.last) {
+            self.core.record_event(EventKind::InvariantBroken { name: name.to_string() });
+            // Only the notice leaves: nothing that a broken state asked for.
+            let notice = self.core.out.pop();
+            self.core.out.clear();
+            self.actions.extend(notice);
+            return self.halt(name);
+        }
+        let record = self.record();
+        if record != self.last {
+            self.issued = StoreToken(self.issued.0 + 1);
+            self.actions.push(Action::Store { token: self.issued, record: record.clone() });
+            self.in_flight.push_back((self.issued, record.clone()));
+            self.last = record;
+            if self.in_flight.len() > STORES_MAX {
+                return self.halt("the store does not answer");
+            }
+        }
+        let waiting =
+            (self.issued > self.stored && !self.core.faults.skip_store_before_send).then_some(self.issued);
+        for mut action in std::mem::take(&mut self.core.out) {
+            gate(&mut action, waiting);
+            self.actions.push(action);
+        }
+    }
+
+    fn halt(&mut self, reason: &str) {
+        self.halted = Some(reason.to_string());
+    }
+
+    /// The record whose durability was confirmed last.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn durable(&self) -> &Record {
+        &self.durable
+    }
+}
+
+/// Everything waits for the latest record, except what only takes rights away, renews them, or asks.
+fn gate(action: &mut Action, waiting: Option<StoreToken>) {
+    use crate::action::Step;
+    use peer::control::DiskOrder;
+    match action {
+        Action::Send { after, .. } => *after = waiting,
+        Action::OrderDisk { order, after, .. } => {
+            let free = matches!(
+                order.order,
+                DiskOrder::Lease { .. } | DiskOrder::Grant { .. } | DiskOrder::Fence | DiskOrder::Report
+            );
+            *after = if free { None } else { waiting };
+        }
+        Action::Perform { step, after, .. } => {
+            let free = matches!(
+                step,
+                Step::Kill { .. } | Step::RemoveAddress { .. } | Step::Unmount { .. } | Step::Observe { .. }
+            );
+            *after = if free { None } else { waiting };
+        }
+        Action::Store { .. }
+        | Action::SendHeartbeat { .. }
+        | Action::Record { .. }
+        | Action::Keep { .. }
+        | Action::Answer { .. } => {}
+    }
+}

@@ -1,0 +1,656 @@
+//! One failover group on this server: what is here of it, what it strives for, and the order of a turn.
+
+use crate::action::{ActionId, StartCause, Step};
+use crate::core::Core;
+use crate::persist::GroupRecord;
+use crate::plan::{Is, PlanStep, Seen, Target};
+use crate::register::{Acks, Register, RegisterValue};
+use crate::sets::What;
+use crate::timing::{self, FENCE_BOUND};
+use peer::cluster::Servers;
+use peer::control::{DiskOrder, Role};
+use peer::heartbeat::{Part, Wanted};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use wire::alert::{EventKind, StepKind};
+use wire::config::GroupConfig;
+use wire::view::{Incident, ServerState};
+use wire::{CommandId, Epoch, GroupId, NodeId, SetId, Time, WallClock};
+
+/// A floating IP on this server.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Whether it is here.
+    pub is: Is,
+    /// When it was added.
+    pub added: Time,
+    /// When its kernel lifetime was last renewed.
+    pub refreshed: Time,
+    /// Announcements made since it was added.
+    pub announced: usize,
+}
+
+/// A step under way.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The step.
+    pub step: PlanStep,
+    /// The `Perform` that is to answer; none: the set's process is.
+    pub action: Option<ActionId>,
+    /// The address was probed; adding it is under way.
+    pub probed: bool,
+    /// An answer later than this is unknown.
+    pub deadline: Time,
+}
+
+/// A step of the present direction, for the page.
+#[derive(Clone, Copy, Debug)]
+pub struct Timed {
+    /// Its kind.
+    pub kind: StepKind,
+    /// When it began.
+    pub began: Time,
+    /// The same for people.
+    pub wall: WallClock,
+    /// How long it took in microseconds, when ended.
+    pub took: Option<u64>,
+    /// It failed.
+    pub failed: bool,
+}
+
+/// Why a group is fenced here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceCause {
+    /// The right is lost: lease out, or another holder known.
+    RightLost,
+    /// The disk process ended under it; the right is still here.
+    DiskLost,
+}
+
+/// Fencing under way.
+#[derive(Clone, Debug)]
+pub struct Fencing {
+    /// Why.
+    pub cause: FenceCause,
+    /// What is to be answered.
+    pub waits: BTreeMap<ActionId, Thing>,
+    /// Unanswered until then: everything again.
+    pub again_at: Time,
+}
+
+/// What a fencing or background action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// The group's processes.
+    Processes,
+    /// A mount.
+    Mount(SetId),
+    /// An address.
+    Address(IpAddr),
+}
+
+/// What is known of what runs here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nobody looked since this process started.
+    Needed,
+    /// Asked.
+    Asked(ActionId, Time),
+    /// Known.
+    Done,
+}
+
+/// Re-admission of the twin (rule 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readmission {
+    /// Not under way.
+    Idle,
+    /// Ordered; so many sets have switched.
+    Switching {
+        /// Answers still to come.
+        left: usize,
+    },
+    /// All sets switched: acknowledgements need the twin, and the copies are equal.
+    Switched,
+}
+
+/// A group.
+#[derive(Debug)]
+pub struct Group {
+    /// Its id.
+    pub id: GroupId,
+    /// Its register.
+    pub register: Register,
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// What its last start here took, by step, in milliseconds.
+    pub start_ms: Vec<(StepKind, u64)>,
+    /// As holder: end of the lease.
+    pub lease: Option<Time>,
+    /// As standby: when the latest granted nonce came.
+    pub last_grant: Time,
+    /// As standby: granting has ended, promotion is being prepared.
+    pub taking_over: bool,
+    /// Next attempt of a proposal.
+    pub retry_at: Time,
+    /// Next repetition of register messages.
+    pub repeat_at: Time,
+    /// When the known value was last told to the twin.
+    pub told_at: Time,
+    /// When the other acceptors were last asked.
+    pub asked_at: Time,
+    /// In this life another acceptor showed that the known value is the latest.
+    pub confirmed: bool,
+    /// Re-admission.
+    pub readmission: Readmission,
+    /// What is here was looked at.
+    pub look: Look,
+    /// Its mounts here, in order.
+    pub mounts: Vec<(SetId, Is)>,
+    /// Its addresses here, in order.
+    pub addresses: Vec<Address>,
+    /// Its script here.
+    pub script: Is,
+    /// Where steps lead at present.
+    pub target: Target,
+    /// When that direction was taken.
+    pub turned: Time,
+    /// The step under way.
+    pub running: Option<Running>,
+    /// Steps of the present direction.
+    pub timeline: Vec<Timed>,
+    /// A stop failed.
+    pub held: Option<(StepKind, String)>,
+    /// A start failed here.
+    pub failure: Option<(StepKind, String)>,
+    /// Fencing under way.
+    pub fencing: Option<Fencing>,
+    /// It ended here without order; the sets may hold writes that were never acknowledged.
+    pub given_up: bool,
+    /// It was deactivated in order on all sets since it was last active.
+    pub clean: bool,
+    /// The lease is out: addresses were dropped, steps wait.
+    pub suspended: bool,
+    /// Actions nobody waits for, by what they are about.
+    pub background: BTreeMap<ActionId, Thing>,
+    /// Why the start script will run.
+    pub cause: StartCause,
+    /// The start under way is a move.
+    pub moving: bool,
+    /// Whom it was taken over from, in the start under way or the last one.
+    pub from: Option<NodeId>,
+    /// It serves here and that was told.
+    pub serving: bool,
+    /// When it got where it is.
+    pub since: WallClock,
+    /// The command under way.
+    pub command: Option<CommandId>,
+    /// Restarts after a lost disk process.
+    pub restarts: VecDeque<Time>,
+    /// The failover under way.
+    pub incident: Option<Incident>,
+    /// When it began and when it was judged.
+    pub incident_times: (Time, Time),
+    /// The epoch in which this server last learnt that it holds.
+    pub held_epoch: Option<Epoch>,
+    /// Since when the twin's copy is out of date.
+    pub out_since: Option<WallClock>,
+}
+
+/// Background actions remembered: refreshes and removals of a few addresses.
+const BACKGROUND_MAX: usize = 256;
+
+impl Group {
+    /// From its record.
+    #[must_use]
+    pub fn new(core: &Core, id: GroupId, record: &GroupRecord) -> Group {
+        let (me, now, wall) = (core.me, core.now, core.wall());
+        let in_sync = Core::first_in_sync(&core.config, id);
+        let initial = RegisterValue { epoch: Epoch(0), holder: None, in_sync };
+        let witness = core.config.witness.is_some();
+        let register = Register::new(me, initial, witness, record.register.clone());
+        // A new life of the host: nothing of it can be here.
+        let looked = core.new_host;
+        let known = register.known();
+        let held_epoch = (known.holder == Some(me)).then_some(known.epoch);
+        Group {
+            id,
+            register,
+            wanted: record.wanted,
+            start_ms: record.start_ms.clone(),
+            lease: None,
+            last_grant: now,
+            taking_over: false,
+            retry_at: now,
+            repeat_at: now,
+            told_at: Time(0),
+            asked_at: Time(0),
+            confirmed: false,
+            readmission: Readmission::Idle,
+            look: if looked { Look::Done } else { Look::Needed },
+            mounts: Vec::new(),
+            addresses: Vec::new(),
+            script: Is::Absent,
+            target: Target::Down,
+            turned: now,
+            running: None,
+            timeline: Vec::new(),
+            held: None,
+            failure: None,
+            fencing: None,
+            given_up: false,
+            clean: false,
+            suspended: false,
+            background: BTreeMap::new(),
+            cause: StartCause::Start,
+            from: None,
+            moving: false,
+            serving: false,
+            since: wall,
+            command: None,
+            restarts: VecDeque::new(),
+            incident: None,
+            incident_times: Group::no_incident(),
+            held_epoch,
+            out_since: None,
+        }
+    }
+
+    /// What is durable of it.
+    #[must_use]
+    pub fn record(&self) -> GroupRecord {
+        GroupRecord {
+            register: self.register.record().clone(),
+            wanted: self.wanted,
+            start_ms: self.start_ms.clone(),
+        }
+    }
+
+    /// Fits mounts and addresses to the configuration; what is here of removed ones stays until it is stopped.
+    pub fn configure(&mut self, config: &GroupConfig) {
+        let unknown = if self.look == Look::Done { Is::Absent } else { Is::Unknown };
+        let mounts = config.mounts.iter().map(|m| {
+            let old = self.mounts.iter().find(|(set, _)| *set == m.set);
+            old.copied().unwrap_or((m.set, unknown))
+        });
+        self.mounts = mounts.collect();
+        let addresses = config.addresses.iter().map(|ip| {
+            let fresh = Address { ip: *ip, is: unknown, added: Time(0), refreshed: Time(0), announced: 0 };
+            self.addresses.iter().find(|a| a.ip == *ip).cloned().unwrap_or(fresh)
+        });
+        self.addresses = addresses.collect();
+        if self.look != Look::Done {
+            self.script = Is::Unknown;
+        }
+    }
+
+    /// What is seen of it here.
+    #[must_use]
+    pub fn seen(&self, core: &Core) -> Seen {
+        let known = self.register.known();
+        let right =
+            known.holder == Some(core.me) && self.register.acks() != Acks::No && self.has_lease(core.now);
+        Seen {
+            right,
+            sets: core.sets_of(self.id).into_iter().map(|set| (set, set_is(core, set))).collect(),
+            mounts: self.mounts.clone(),
+            addresses: self.addresses.iter().map(|a| (a.ip, a.is)).collect(),
+            script: self.script,
+        }
+    }
+
+    /// Something of it is here, or may be.
+    #[must_use]
+    pub fn is_here(&self, core: &Core) -> bool {
+        let seen = self.seen(core);
+        let here = |is: &Is| *is != Is::Absent;
+        seen.sets.iter().any(|(_, is)| here(is))
+            || seen.mounts.iter().any(|(_, is)| here(is))
+            || seen.addresses.iter().any(|(_, is)| here(is))
+            || here(&seen.script)
+    }
+
+    /// It serves users from here: all of it is here. (An address dropped for a moment by the lease counts as here.)
+    #[must_use]
+    pub fn is_up(&self, core: &Core) -> bool {
+        let seen = self.seen(core);
+        let missing = crate::plan::plan(Target::Up, &seen);
+        let dropped =
+            |step: &PlanStep| matches!(step, PlanStep::Right | PlanStep::Address(_)) && self.suspended;
+        missing.iter().all(dropped)
+    }
+
+    /// What this server tells the other about its part.
+    #[must_use]
+    pub fn part(&self, core: &Core) -> Part {
+        if self.look != Look::Done {
+            return Part::Unknown;
+        }
+        if self.held.is_some() {
+            return Part::Held;
+        }
+        if self.is_here(core) || self.fencing.is_some() {
+            return match (self.target, self.fencing.is_some()) {
+                (_, true) | (Target::Down, _) => Part::Stopping,
+                (Target::Up, _) if self.is_up(core) => Part::Running,
+                (Target::Up, _) => Part::Starting,
+            };
+        }
+        let holder = self.register.known().holder == Some(core.me);
+        let unclean = !self.clean && !core.sets_of(self.id).is_empty();
+        match self.target {
+            Target::Up => Part::Starting,
+            Target::Down if holder && (self.given_up || unclean) => Part::GivenUp,
+            Target::Down => Part::Down,
+        }
+    }
+
+    /// Judges the right before an input is looked at.
+    pub fn judge_lease_first(&mut self, core: &mut Core) {
+        if self.look == Look::Done {
+            self.judge_right(core);
+        }
+    }
+
+    /// What is here is known.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.look == Look::Done
+    }
+
+    /// Times at which something ends, besides the regular tick.
+    #[must_use]
+    pub fn deadlines(&self, core: &Core) -> Vec<Time> {
+        let mut all = vec![self.retry_at, self.repeat_at];
+        if self.register.known().holder == Some(core.me) {
+            all.extend(self.lease_limit().into_iter().flat_map(|limit| [limit, limit.plus(FENCE_BOUND)]));
+        }
+        all.extend(self.running.as_ref().map(|r| r.deadline));
+        all.extend(self.promotion_at(core));
+        all
+    }
+
+    /// One turn. `aim`: where it should run, as far as this server can tell.
+    pub fn turn(&mut self, core: &mut Core, aim: Option<NodeId>) {
+        self.expire(core);
+        self.background.retain(|id, _| id.0 + BACKGROUND_MAX as u64 > core.next_action);
+        self.take_block_lease(core);
+        if !self.look(core) {
+            return;
+        }
+        self.judge_right(core);
+        self.drive_register(core, aim);
+        if self.fencing.is_none() {
+            self.advance(core, aim);
+        }
+        self.standing_orders(core);
+        self.keep_addresses(core);
+    }
+
+    /// After a restart of the node process alone: looks at what runs, and adopts it.
+    fn look(&mut self, core: &mut Core) -> bool {
+        match self.look {
+            Look::Done => return true,
+            Look::Needed => {
+                let step = Step::Observe { group: self.id };
+                let id = core.perform(step, timing::step::OBSERVE);
+                self.look = Look::Asked(id, core.now.plus(timing::step::OBSERVE + timing::step::SLACK));
+            }
+            Look::Asked(_, deadline) if core.now >= deadline => self.look = Look::Needed,
+            Look::Asked(..) => {}
+        }
+        false
+    }
+
+    /// What was observed. All of it is adopted or, if this server has no right to it, stopped.
+    pub fn observed(&mut self, core: &Core, mounted: bool, addressed: bool, processes: bool) {
+        // "Not all of it" may still be some of it: unknown, unless nothing of the group is here at all.
+        let none = !mounted && !addressed && !processes;
+        let active = core.sets_of(self.id).iter().any(|set| set_is(core, *set) != Is::Absent);
+        let otherwise = if none && !active { Is::Absent } else { Is::Unknown };
+        let is = |found: bool| if found { Is::Present } else { otherwise };
+        for (_, mount) in &mut self.mounts {
+            *mount = is(mounted);
+        }
+        for address in &mut self.addresses {
+            address.is = is(addressed);
+            address.announced = timing::ANNOUNCE_AT.len();
+        }
+        self.script = if processes { Is::Present } else { Is::Absent };
+        self.look = Look::Done;
+        if self.register.known().holder == Some(core.me) && self.lease.is_none() {
+            self.lease = Some(core.now);
+        }
+        if self.is_up(core) || mounted && processes {
+            self.target = Target::Up;
+            self.serving = true;
+        }
+    }
+
+    /// Loses the right: addresses go at the end of the lease, everything at its bound, or at once when another holds.
+    fn judge_right(&mut self, core: &mut Core) {
+        if self.fencing.is_some() || core.faults.never_fence {
+            return;
+        }
+        let fenced_itself = core.sets_of(self.id).iter().any(|s| role(core, *s) == Some(Role::Fenced));
+        let here = self.is_here(core);
+        if fenced_itself && (here || self.target == Target::Up) {
+            return self.fence(core, FenceCause::RightLost);
+        }
+        if !here {
+            self.suspended = false;
+            return;
+        }
+        let known = self.register.known();
+        let elsewhere = known.holder != Some(core.me);
+        let limit = if elsewhere { Some(Time(0)) } else { self.lease_limit() };
+        // Going down in order before a lease was ever needed: only an active set or an address needs the right.
+        match limit {
+            Some(limit) if core.now >= limit.plus(FENCE_BOUND) && (elsewhere || self.lease.is_some()) => {
+                self.fence(core, FenceCause::RightLost);
+            }
+            Some(limit) if core.now >= limit && self.lease.is_some() => self.suspend(core),
+            Some(_) | None => self.suspended = false,
+        }
+        if self.fencing.is_none() && self.disk_lost(core) {
+            self.fence(core, FenceCause::DiskLost);
+        }
+    }
+
+    /// A set that was active under a mount no longer is.
+    fn disk_lost(&self, core: &Core) -> bool {
+        let used = self.target == Target::Up || self.running.is_some();
+        let mounted = |set: &SetId| self.mounts.iter().any(|(m, is)| m == set && *is == Is::Present);
+        used && core.sets_of(self.id).iter().any(|set| mounted(set) && set_is(core, *set) == Is::Absent)
+    }
+
+    fn suspend(&mut self, core: &mut Core) {
+        if self.suspended {
+            return;
+        }
+        self.suspended = true;
+        for address in &mut self.addresses {
+            if address.is != Is::Absent {
+                address.is = Is::Unknown;
+                let step = Step::RemoveAddress { group: self.id, address: address.ip };
+                let id = core.perform(step, timing::step::ADDRESS);
+                self.background.insert(id, Thing::Address(address.ip));
+            }
+        }
+    }
+
+    /// Ends everything of it here at once.
+    pub fn fence(&mut self, core: &mut Core, cause: FenceCause) {
+        self.running = None;
+        self.given_up = true;
+        self.clean = false;
+        self.suspended = false;
+        self.readmission = Readmission::Idle;
+        for set in core.sets_of(self.id) {
+            if matches!(role(core, set), Some(Role::Active | Role::Activating | Role::Deactivating)) {
+                core.order(set, DiskOrder::Fence, What::Fence, timing::step::ORDER);
+            }
+        }
+        let mut waits = BTreeMap::new();
+        for address in self.addresses.iter().filter(|a| a.is != Is::Absent) {
+            let step = Step::RemoveAddress { group: self.id, address: address.ip };
+            waits.insert(core.perform(step, timing::step::ADDRESS), Thing::Address(address.ip));
+        }
+        if self.script != Is::Absent {
+            waits.insert(core.perform(Step::Kill { group: self.id }, timing::step::KILL), Thing::Processes);
+        }
+        for (set, _) in self.mounts.iter().rev().filter(|(_, is)| *is != Is::Absent) {
+            let step = Step::Unmount { group: self.id, set: *set, force: true };
+            waits.insert(core.perform(step, timing::step::FORCE), Thing::Mount(*set));
+        }
+        let again_at = core.now.plus(timing::step::FORCE + timing::step::SLACK);
+        let first = self.fencing.is_none();
+        self.fencing = Some(Fencing { cause, waits, again_at });
+        if !first {
+            return;
+        }
+        self.held = None;
+        self.serving = false;
+        self.turn_to(core, Target::Down);
+        match cause {
+            FenceCause::RightLost => {
+                core.record_event(EventKind::GroupFenced { group: self.id, server: core.me });
+                let own = core.entry(core.me).state;
+                if own == ServerState::Normal {
+                    core.set_entry(core.me, ServerState::RestartedAfterDown, false, false);
+                }
+            }
+            FenceCause::DiskLost => {
+                let reason = "the disk process ended".to_string();
+                let (group, server) = (self.id, core.me);
+                core.record_event(EventKind::GroupFailed { group, server, step: StepKind::Disk, reason });
+            }
+        }
+    }
+
+    /// Fencing has been answered as far as it will be: done, or once more.
+    pub fn judge_fencing(&mut self, core: &mut Core) {
+        let Some(fencing) = &self.fencing else { return };
+        let cause = fencing.cause;
+        if !fencing.waits.is_empty() && core.now < fencing.again_at {
+            return;
+        }
+        let seen = self.seen(core);
+        let left = seen.mounts.iter().any(|(_, is)| *is != Is::Absent)
+            || seen.addresses.iter().any(|(_, is)| *is != Is::Absent)
+            || seen.script != Is::Absent;
+        let active = seen.sets.iter().any(|(set, _)| {
+            matches!(role(core, *set), Some(Role::Active | Role::Activating | Role::Deactivating))
+        });
+        if left || active {
+            if core.now >= fencing.again_at {
+                self.fence(core, cause);
+            }
+            return;
+        }
+        self.fencing = None;
+        self.lease = None;
+        if cause == FenceCause::DiskLost {
+            self.after_disk_lost(core);
+        }
+    }
+
+    /// The twin takes over if it can; otherwise the group starts here again, but not for ever (B6).
+    fn after_disk_lost(&mut self, core: &mut Core) {
+        while self.restarts.front().is_some_and(|at| core.now.since(*at) > timing::RESTART_PERIOD) {
+            self.restarts.pop_front();
+        }
+        self.restarts.push_back(core.now);
+        let twin = core.twin_id;
+        let twin_can = core.takes_part(twin) && self.register.known().in_sync.contains(twin);
+        if twin_can || self.restarts.len() > timing::RESTARTS_MAX {
+            self.failure = Some((StepKind::Disk, "the disk process ended".to_string()));
+            self.note_failed(core);
+        }
+    }
+
+    /// Its start failed here: not again until an operator acts or it has run elsewhere.
+    pub fn note_failed(&mut self, core: &mut Core) {
+        let wanted = Wanted { failed: self.wanted.failed.with(core.me), ..self.wanted };
+        self.want(core, wanted);
+    }
+
+    /// Changes what is wanted; both servers will agree on it.
+    pub fn want(&mut self, core: &mut Core, wanted: Wanted) {
+        let version = self.wanted.version;
+        if (Wanted { version, author: self.wanted.author, ..wanted }) == self.wanted {
+            return;
+        }
+        self.wanted = Wanted { version: version + 1, author: core.me, ..wanted };
+        core.urgent = true;
+    }
+
+    /// Takes a new direction.
+    pub fn turn_to(&mut self, core: &Core, target: Target) {
+        if self.target != target {
+            self.target = target;
+            self.turned = core.now;
+            self.timeline.clear();
+        }
+    }
+
+    /// Whether it may run on a server, as far as its own record tells.
+    #[must_use]
+    pub fn may_run_on(&self, config: &GroupConfig, server: NodeId) -> bool {
+        config.policy.contains(&server) && !self.wanted.failed.contains(server)
+    }
+
+    /// Where it should run (B2, A4): where it is wanted if that server can, otherwise on the other one if that can.
+    #[must_use]
+    pub fn aim(&self, core: &Core) -> Option<NodeId> {
+        let config = core.config.group(self.id)?;
+        let known = self.register.known();
+        let undecided = self.wanted.version == 0;
+        if !(self.wanted.run || undecided && config.auto_start) {
+            return None;
+        }
+        let first = if undecided {
+            config.policy.iter().copied().find(|s| known.in_sync.contains(*s))?
+        } else {
+            self.wanted.on
+        };
+        let runs = |server: NodeId| {
+            let here = server == core.me && (self.is_up(core) && self.is_here(core));
+            let there = server == core.twin_id && core.twin.part(self.id) == Part::Running;
+            known.holder == Some(server) && (here || there) && !core.entry(server).leaving
+        };
+        let can = |server: NodeId| {
+            let in_sync = known.in_sync.contains(server);
+            in_sync && self.may_run_on(config, server) && (core.takes_part(server) || runs(server))
+        };
+        [first, first.twin()].into_iter().find(|server| can(*server))
+    }
+
+    /// The servers in sync, by the known value.
+    #[must_use]
+    pub fn in_sync(&self) -> Servers {
+        self.register.known().in_sync
+    }
+}
+
+/// The role of a set here, if its process is there.
+pub fn role(core: &Core, set: SetId) -> Option<Role> {
+    core.sets.get(&set).and_then(crate::sets::Set::role)
+}
+
+/// Whether a set is active here.
+pub fn set_is(core: &Core, set: SetId) -> Is {
+    let Some(entry) = core.sets.get(&set) else {
+        return Is::Absent;
+    };
+    match entry.role() {
+        Some(Role::Active) => Is::Present,
+        Some(Role::Activating | Role::Deactivating) => Is::Unknown,
+        Some(Role::Standby | Role::Fenced) => Is::Absent,
+        // Not connected: after a moment it counts as ended; node starts it again.
+        None if core.now.since(entry.present_since) >= timing::DISK_AWAY => Is::Absent,
+        None => entry.before,
+    }
+}

@@ -1,0 +1,239 @@
+//! Operators' commands: validated by one function, which also greys the page's buttons; then what is wanted changes.
+
+use crate::action::Action;
+use crate::core::Core;
+use crate::engine::Engine;
+use crate::group::Group;
+use peer::cluster::Servers;
+use peer::heartbeat::{Part, Wanted};
+use std::collections::BTreeMap;
+use wire::view::{Possible, ServerState};
+use wire::{Command, GroupId, NodeId, Operation, Refusal, RefusalKind, Reply};
+
+/// What a command concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A group.
+    Group(GroupId),
+    /// A server.
+    Server(NodeId),
+}
+
+fn subject(what: Operation) -> Subject {
+    match what {
+        Operation::StartGroup { group, .. }
+        | Operation::StopGroup { group }
+        | Operation::MoveGroup { group, .. } => Subject::Group(group),
+        Operation::StopServer { server }
+        | Operation::StartServer { server }
+        | Operation::RecoverServer { server } => Subject::Server(server),
+    }
+}
+
+type Groups = BTreeMap<GroupId, Group>;
+
+/// Whether an operation is possible now.
+pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), RefusalKind> {
+    match what {
+        Operation::StartGroup { group, on } => start_group(core, find(groups, group)?, on),
+        Operation::StopGroup { group } => stop_group(core, find(groups, group)?),
+        Operation::MoveGroup { group, to } => move_group(core, find(groups, group)?, to),
+        Operation::StopServer { server } => stop_server(core, server),
+        Operation::StartServer { server } => start_server(core, server),
+        Operation::RecoverServer { server } => recover_server(core, server),
+    }
+}
+
+fn find(groups: &Groups, id: GroupId) -> Result<&Group, RefusalKind> {
+    groups.get(&id).ok_or(RefusalKind::UnknownGroup)
+}
+
+fn start_group(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
+    not_held(core, group)?;
+    match group.active_on(core) {
+        Some(server) if part_on(core, group, server) == Part::Running => {
+            return Err(RefusalKind::AlreadyRunning);
+        }
+        Some(_) => return Err(RefusalKind::Busy),
+        None if group.aim(core).is_some() || group.taking_over => return Err(RefusalKind::Busy),
+        None => {}
+    }
+    can_run(core, group, on)
+}
+
+fn stop_group(core: &Core, group: &Group) -> Result<(), RefusalKind> {
+    let Some(server) = group.active_on(core) else {
+        return if group.aim(core).is_some() { Ok(()) } else { Err(RefusalKind::NotRunning) };
+    };
+    if part_on(core, group, server) == Part::Stopping {
+        return Err(RefusalKind::Busy);
+    }
+    reachable(core, server)
+}
+
+fn move_group(core: &Core, group: &Group, to: NodeId) -> Result<(), RefusalKind> {
+    not_held(core, group)?;
+    known_server(to)?;
+    let Some(server) = group.active_on(core) else {
+        return Err(if group.aim(core).is_some() { RefusalKind::Busy } else { RefusalKind::NotRunning });
+    };
+    if part_on(core, group, server) != Part::Running {
+        return Err(RefusalKind::Busy);
+    }
+    if server == to {
+        return Err(RefusalKind::AlreadyThere);
+    }
+    reachable(core, server)?;
+    can_run(core, group, to)
+}
+
+fn stop_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
+    known_server(server)?;
+    let entry = core.entry(server);
+    match entry.state {
+        ServerState::Stopped => return Err(RefusalKind::ServerStopped),
+        ServerState::Down => return Err(RefusalKind::ServerDown),
+        ServerState::RestartedAfterDown => return Err(RefusalKind::ServerNotRecovered),
+        ServerState::Normal => {}
+    }
+    if entry.leaving {
+        return Err(RefusalKind::Busy);
+    }
+    reachable(core, server)
+}
+
+fn start_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
+    known_server(server)?;
+    let entry = core.entry(server);
+    match entry.state {
+        ServerState::Normal => return Err(RefusalKind::ServerNormal),
+        ServerState::Down => return Err(RefusalKind::ServerDown),
+        ServerState::RestartedAfterDown => return Err(RefusalKind::ServerNotRecovered),
+        ServerState::Stopped => {}
+    }
+    if entry.recovering {
+        return Err(RefusalKind::RecoveryRuns);
+    }
+    reachable(core, server)
+}
+
+fn recover_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
+    known_server(server)?;
+    let entry = core.entry(server);
+    match entry.state {
+        ServerState::Normal => return Err(RefusalKind::ServerNormal),
+        ServerState::Stopped => return Err(RefusalKind::ServerStopped),
+        ServerState::Down => return Err(RefusalKind::ServerDown),
+        ServerState::RestartedAfterDown => {}
+    }
+    if entry.recovering {
+        return Err(RefusalKind::RecoveryRuns);
+    }
+    reachable(core, server)
+}
+
+fn known_server(server: NodeId) -> Result<(), RefusalKind> {
+    if NodeId::BOTH.contains(&server) { Ok(()) } else { Err(RefusalKind::UnknownServer) }
+}
+
+fn reachable(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
+    if server == core.me || core.twin_present() { Ok(()) } else { Err(RefusalKind::Unreachable) }
+}
+
+fn part_on(core: &Core, group: &Group, server: NodeId) -> Part {
+    if server == core.me { group.part(core) } else { core.twin.part(group.id) }
+}
+
+fn not_held(core: &Core, group: &Group) -> Result<(), RefusalKind> {
+    let held = NodeId::BOTH.into_iter().any(|server| part_on(core, group, server) == Part::Held);
+    if held { Err(RefusalKind::Held) } else { Ok(()) }
+}
+
+/// A server could take the group: its policy, the server's state, its copy, and a majority to decide it.
+fn can_run(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
+    known_server(on)?;
+    let entry = core.entry(on);
+    if !core.config.group(group.id).is_some_and(|g| g.policy.contains(&on)) {
+        return Err(RefusalKind::NotInPolicy);
+    }
+    match entry.state {
+        ServerState::Down => return Err(RefusalKind::ServerDown),
+        ServerState::RestartedAfterDown => return Err(RefusalKind::ServerNotRecovered),
+        ServerState::Stopped => return Err(RefusalKind::ServerStopped),
+        ServerState::Normal if entry.leaving => return Err(RefusalKind::ServerStopped),
+        ServerState::Normal => {}
+    }
+    reachable(core, on)?;
+    let statuses = core.sets_of(group.id).into_iter().filter_map(|id| core.sets.get(&id)?.status.as_ref());
+    let statuses: Vec<_> = statuses.collect();
+    if statuses.iter().any(|s| s.split) {
+        return Err(RefusalKind::CopySplit);
+    }
+    if !group.in_sync().contains(on) {
+        let rebuilding = statuses.iter().any(|s| s.rebuild.is_some_and(|r| r.to == on));
+        return Err(if rebuilding { RefusalKind::CopyRebuilding } else { RefusalKind::CopyOutOfDate });
+    }
+    let known = group.register.known();
+    let alone = known.holder == Some(on) && known.in_sync == Servers::only(on);
+    if !alone && !core.twin_present() && !core.witness_votes(group.id) {
+        return Err(RefusalKind::NoQuorum);
+    }
+    Ok(())
+}
+
+/// Every operation with its possibility, for the page.
+pub fn operations(core: &Core, groups: &Groups) -> Vec<Possible> {
+    let mut all = Vec::new();
+    for group in groups.keys().copied() {
+        all.extend(NodeId::BOTH.map(|on| Operation::StartGroup { group, on }));
+        all.push(Operation::StopGroup { group });
+        all.extend(NodeId::BOTH.map(|to| Operation::MoveGroup { group, to }));
+    }
+    all.extend(NodeId::BOTH.map(|server| Operation::StopServer { server }));
+    all.extend(NodeId::BOTH.map(|server| Operation::StartServer { server }));
+    all.extend(NodeId::BOTH.map(|server| Operation::RecoverServer { server }));
+    all.into_iter().map(|what| Possible { what, refused: validate(core, groups, what).err() }).collect()
+}
+
+impl Engine {
+    /// A command: one reply, at once; what it began shows in the view.
+    pub(crate) fn command(&mut self, command: &Command) {
+        let stale = self.changed.get(&subject(command.what)).is_some_and(|at| *at > command.revision);
+        let valid =
+            if stale { Err(RefusalKind::Changed) } else { validate(&self.core, &self.groups, command.what) };
+        match valid {
+            Ok(()) => self.carry_out(command),
+            Err(kind) => self.core.record_event(wire::EventKind::CommandRefused { kind }),
+        }
+        let result = valid.map_err(|kind| Refusal { kind });
+        self.core.out.push(Action::Answer { reply: Reply { id: command.id, result } });
+    }
+
+    fn carry_out(&mut self, command: &Command) {
+        match command.what {
+            Operation::StartGroup { group, on } | Operation::MoveGroup { group, to: on } => {
+                self.want(group, true, on, command);
+            }
+            Operation::StopGroup { group } => {
+                let on = self.groups.get(&group).and_then(|g| g.active_on(&self.core));
+                let on =
+                    on.or(self.groups.get(&group).map(|g| g.wanted.on)).filter(|s| NodeId::BOTH.contains(s));
+                self.want(group, false, on.unwrap_or(self.core.me), command);
+            }
+            Operation::StopServer { server } => self.core.set_entry(server, ServerState::Normal, false, true),
+            Operation::StartServer { server } | Operation::RecoverServer { server } => {
+                self.core.recover(server)
+            }
+        }
+    }
+
+    fn want(&mut self, group: GroupId, run: bool, on: NodeId, command: &Command) {
+        let Some(group) = self.groups.get_mut(&group) else { return };
+        group.failure = None;
+        group.held = None;
+        group.restarts.clear();
+        group.command = Some(command.id);
+        let wanted = Wanted { run, on, failed_over: false, failed: Servers::NONE, ..group.wanted };
+        group.want(&mut self.core, wanted);
+    }
+}

@@ -1,0 +1,276 @@
+//! The mirror sets as the engine knows them: the last status, orders under way, standing orders, the rebuild's speed.
+
+use crate::plan::Is;
+use peer::control::{DiskStatus, Done, OrderFault, RebuildResult, Role, Ticket};
+use std::collections::{BTreeMap, VecDeque};
+use wire::ids::SECOND;
+use wire::view::Rebuild;
+use wire::{Epoch, GroupId, NodeId, SetId, Time};
+
+/// Orders remembered of one set: a turn issues a handful, each ends by its deadline.
+pub const TICKETS_MAX: usize = 256;
+/// The rebuild's speed is taken over this time.
+const SPEED_WINDOW: u64 = 10 * SECOND;
+/// Before so long no time left is told.
+const SPEED_FIRST: u64 = 5 * SECOND;
+/// Samples of a rebuild: ten a second over the window.
+const SAMPLES_MAX: usize = 128;
+
+/// What an order was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// The step of a plan.
+    Step,
+    /// Going on alone.
+    PutOut,
+    /// The switch of re-admission.
+    Readmit,
+    /// The end of granting.
+    StopGrant,
+    /// Fencing.
+    Fence,
+    /// Standing orders, repeated until they show.
+    Standing,
+}
+
+/// The end of granting over the block link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantStop {
+    /// Granting is allowed, or was never forbidden.
+    No,
+    /// Ordered.
+    Ordered(Time),
+    /// Confirmed; the last grant, if any was given.
+    Stopped(Option<Time>),
+}
+
+/// One set.
+#[derive(Clone, Debug)]
+pub struct Set {
+    /// Its id.
+    pub id: SetId,
+    /// Its group.
+    pub group: GroupId,
+    /// Its process is connected.
+    pub present: bool,
+    /// Since when `present` is as it is.
+    pub present_since: Time,
+    /// What it was before its process went away (or, at start, before anybody could know).
+    pub before: Is,
+    /// Its last word since it connected.
+    pub status: Option<DiskStatus>,
+    /// Since when the block link is away, as told.
+    pub unlinked_since: Option<Time>,
+    tickets: BTreeMap<Ticket, (What, Time)>,
+    /// The last `Lease` ordered.
+    pub lease_ordered: Option<Option<Time>>,
+    /// The last `AllowRebuild` ordered, and when.
+    pub allow_ordered: Option<bool>,
+    /// The last `LearnEpoch` ordered, and when.
+    pub learn_ordered: Option<(Epoch, NodeId, Time)>,
+    /// The last `Grant` ordered was an allowance.
+    pub grant_allowed: bool,
+    /// The end of granting.
+    pub grant_stop: GrantStop,
+    /// `Admitted` was ordered in this connection.
+    pub admitted: bool,
+    /// When `PutOut` was last ordered.
+    pub put_out_at: Option<Time>,
+    /// The rebuild that was reported as begun.
+    pub rebuild_reported: Option<Time>,
+    /// The last rebuild's end that was reported.
+    pub last_reported: Option<Option<RebuildResult>>,
+    /// A split was reported.
+    pub split_reported: bool,
+    /// A failure was reported.
+    pub failed_reported: bool,
+    samples: VecDeque<(Time, u64)>,
+    moved_at: Time,
+    bytes: VecDeque<(Time, u64)>,
+}
+
+impl Set {
+    /// A set nobody has heard of.
+    #[must_use]
+    pub fn new(id: SetId, group: GroupId, before: Is, now: Time) -> Set {
+        Set {
+            id,
+            group,
+            present: false,
+            present_since: now,
+            before,
+            status: None,
+            unlinked_since: None,
+            tickets: BTreeMap::new(),
+            lease_ordered: None,
+            allow_ordered: None,
+            learn_ordered: None,
+            grant_allowed: false,
+            grant_stop: GrantStop::No,
+            admitted: false,
+            put_out_at: None,
+            rebuild_reported: None,
+            last_reported: None,
+            split_reported: false,
+            failed_reported: false,
+            samples: VecDeque::new(),
+            moved_at: now,
+            bytes: VecDeque::new(),
+        }
+    }
+
+    /// Its process came or went: standing orders are given anew, answers to earlier ones no longer come.
+    pub fn set_present(&mut self, present: bool, now: Time) {
+        if self.status.as_ref().is_some_and(|s| !matches!(s.role, Role::Standby | Role::Fenced)) {
+            self.before = Is::Unknown;
+        } else if self.status.is_some() {
+            self.before = Is::Absent;
+        }
+        self.present = present;
+        self.present_since = now;
+        self.status = None;
+        self.unlinked_since = None;
+        self.tickets.clear();
+        self.lease_ordered = None;
+        self.allow_ordered = None;
+        self.learn_ordered = None;
+        self.grant_allowed = false;
+        self.grant_stop = GrantStop::No;
+        self.admitted = false;
+        self.put_out_at = None;
+        self.samples.clear();
+        self.bytes.clear();
+    }
+
+    /// An answer to this order is to come.
+    pub fn expect(&mut self, ticket: Ticket, what: What, deadline: Time) {
+        if self.tickets.len() >= TICKETS_MAX {
+            self.tickets.pop_first();
+        }
+        self.tickets.insert(ticket, (what, deadline));
+    }
+
+    /// The answer came: what it was for.
+    pub fn finish(&mut self, ticket: Ticket, result: &Result<Done, OrderFault>, now: Time) -> Option<What> {
+        let (what, _) = self.tickets.remove(&ticket)?;
+        if what == What::StopGrant {
+            self.grant_stop = match result {
+                Ok(Done::GrantStopped { last }) => GrantStop::Stopped(*last),
+                Ok(Done::Done) => GrantStop::Stopped(None),
+                Err(_) => GrantStop::Ordered(now),
+            };
+        }
+        Some(what)
+    }
+
+    /// Orders whose answer did not come in time.
+    pub fn take_expired(&mut self, now: Time) -> Vec<(Ticket, What)> {
+        let late: Vec<Ticket> =
+            self.tickets.iter().filter(|(_, (_, at))| *at <= now).map(|(t, _)| *t).collect();
+        late.into_iter()
+            .filter_map(|ticket| self.tickets.remove(&ticket).map(|(what, _)| (ticket, what)))
+            .collect()
+    }
+
+    /// An order of this kind is under way.
+    #[must_use]
+    pub fn awaits(&self, what: What) -> bool {
+        self.tickets.values().any(|(w, _)| *w == what)
+    }
+
+    /// Takes a status in.
+    pub fn note_status(&mut self, status: DiskStatus, now: Time) {
+        if status.linked {
+            self.unlinked_since = None;
+        } else if self.unlinked_since.is_none() {
+            self.unlinked_since = Some(now);
+        }
+        self.note_progress(&status, now);
+        self.bytes.push_back((now, status.sent_bytes));
+        trim(&mut self.bytes, now);
+        self.status = Some(status);
+    }
+
+    fn note_progress(&mut self, status: &DiskStatus, now: Time) {
+        let before = self.status.as_ref().and_then(|s| s.rebuild);
+        let Some(rebuild) = status.rebuild else {
+            self.samples.clear();
+            return;
+        };
+        if before.is_none_or(|b| b.began != rebuild.began || b.total != rebuild.total) {
+            self.samples.clear();
+            self.moved_at = now;
+        }
+        if before.is_none_or(|b| b.done != rebuild.done) {
+            self.moved_at = now;
+        }
+        self.samples.push_back((now, rebuild.done));
+        trim(&mut self.samples, now);
+    }
+
+    /// The role, if known.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.status.as_ref().filter(|_| self.present).map(|s| s.role)
+    }
+
+    /// The copy here could be activated.
+    #[must_use]
+    pub fn is_promotable(&self) -> bool {
+        let sound =
+            |s: &DiskStatus| s.role == Role::Standby && s.consistent && !s.split && s.failed.is_none();
+        self.present && self.status.as_ref().is_some_and(sound)
+    }
+
+    /// As active: the twin's copy is equal, and every write goes to both.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        let equal = |s: &DiskStatus| s.role == Role::Active && s.linked && s.equal && !s.split;
+        self.present && self.status.as_ref().is_some_and(equal)
+    }
+
+    /// Progress of the rebuild for the page.
+    #[must_use]
+    pub fn rebuild(&self, now: Time) -> Option<Rebuild> {
+        let rebuild = self.status.as_ref().filter(|_| self.present)?.rebuild?;
+        let bytes_per_s = per_second(&self.samples).saturating_mul(4096);
+        let measured = now.since(rebuild.began) >= SPEED_FIRST && bytes_per_s > 0;
+        let left = rebuild.total.saturating_sub(rebuild.done).saturating_mul(4096);
+        let idle = now.since(self.moved_at) / SECOND;
+        Some(Rebuild {
+            to: rebuild.to,
+            kind: rebuild.kind,
+            done: rebuild.done.min(rebuild.total),
+            total: rebuild.total,
+            bytes_per_s,
+            left_s: measured.then(|| left.div_ceil(bytes_per_s.max(1))),
+            stalled_s: if idle >= 2 { idle } else { 0 },
+        })
+    }
+
+    /// Bytes a second that travel to the twin, rounded so that a page is not redrawn for noise.
+    #[must_use]
+    pub fn bytes_per_s(&self) -> u64 {
+        let speed = per_second(&self.bytes);
+        let unit = 10u64.saturating_pow(speed.max(1).ilog10().saturating_sub(1));
+        speed / unit.max(1) * unit.max(1)
+    }
+}
+
+fn trim(samples: &mut VecDeque<(Time, u64)>, now: Time) {
+    while samples.len() > 2 && samples.get(1).is_some_and(|(at, _)| now.since(*at) > SPEED_WINDOW) {
+        samples.pop_front();
+    }
+    // Full: the second one goes; the first marks where the window begins.
+    if samples.len() > SAMPLES_MAX {
+        samples.remove(1);
+    }
+}
+
+fn per_second(samples: &VecDeque<(Time, u64)>) -> u64 {
+    let (Some((first, from)), Some((last, to))) = (samples.front(), samples.back()) else {
+        return 0;
+    };
+    let micros = last.since(*first);
+    if micros < SECOND / 2 { 0 } else { to.saturating_sub(*from).saturating_mul(SECOND) / micros }
+}

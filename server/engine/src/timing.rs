@@ -1,0 +1,118 @@
+//! Every interval and bound of the engine, in microseconds, with its reason.
+
+use wire::config::TimingConfig;
+use wire::ids::{MILLIS, SECOND};
+
+/// After its lease a set or group that was not renewed fences itself (ARCHITECTURE "The lease").
+pub const FENCE_BOUND: u64 = 500 * MILLIS;
+/// On top of lease and bound before a promotion: scheduling of timers, and 1 % of clock drift over two seconds.
+pub const MARGIN: u64 = 100 * MILLIS;
+/// A twin that was never heard in this life of the host may still be starting: both are powered on together.
+pub const START_GRACE: u64 = 15 * SECOND;
+/// A turn so long after the one before means this process slept (stopped, starved, suspended).
+pub const SLEPT: u64 = 300 * MILLIS;
+/// After a sleep nobody's silence is judged for so long: what came meanwhile is read first.
+pub const WAKE_GRACE: u64 = 300 * MILLIS;
+/// Between two sendings of the same register message.
+pub const REPEAT: u64 = 100 * MILLIS;
+/// Longest pause before a new ballot after a higher one was in the way; drawn at random so that two proposers part.
+pub const OUTRUN_PAUSE: u64 = 120 * MILLIS;
+/// Before a change that did not apply is tried again.
+pub const NOT_APPLICABLE_PAUSE: u64 = 500 * MILLIS;
+/// Between two orders of the same standing kind that did not take effect.
+pub const ORDER_AGAIN: u64 = SECOND;
+/// Between two reports asked of the disk processes while heartbeats are silent.
+pub const REPORT_SILENT: u64 = 200 * MILLIS;
+/// Between two reports asked in quiet times: the rebuild's speed and the oldest waiting request.
+pub const REPORT_QUIET: u64 = SECOND;
+/// Between two pings of the witness; three unanswered ones mean it is lost.
+pub const WITNESS_PING: u64 = 500 * MILLIS;
+/// Without a pong for so long the witness counts as lost.
+pub const WITNESS_LOST: u64 = 1_600 * MILLIS;
+/// Between two refreshes of a floating IP; the kernel lifetime given by the shell is a few of these.
+pub const ADDRESS_REFRESH: u64 = SECOND;
+/// When an address is announced again after it was added: neighbours that missed the first ones.
+pub const ANNOUNCE_AT: [u64; 4] = [100 * MILLIS, 400 * MILLIS, SECOND, 3 * SECOND];
+/// Between two status messages to the twin's page when something moves.
+pub const GOSSIP: u64 = 250 * MILLIS;
+/// Between two status messages when nothing changes.
+pub const GOSSIP_QUIET: u64 = 2 * SECOND;
+/// A disk process that is away for so long while its group runs counts as lost: node restarts it within a second.
+pub const DISK_AWAY: u64 = 3 * SECOND;
+/// Restarts of a group on the same server within [`RESTART_PERIOD`] before it counts as failed (B6).
+pub const RESTARTS_MAX: usize = 3;
+/// The period of [`RESTARTS_MAX`].
+pub const RESTART_PERIOD: u64 = 600 * SECOND;
+/// Finest tick: however short the heartbeat, the engine is not woken more often by it.
+pub const TICK_MIN: u64 = 20 * MILLIS;
+/// Coarsest tick: however long the heartbeat, conditions are judged at least so often.
+pub const TICK_MAX: u64 = 100 * MILLIS;
+/// Between two heartbeats brought forward by news.
+pub const URGENT_PAUSE: u64 = 10 * MILLIS;
+
+/// Time-outs of steps. Guide values of A10 are upper bounds: disk 16 s, addresses 6 s.
+pub mod step {
+    use wire::ids::{MILLIS, SECOND};
+    /// A set becomes active.
+    pub const ACTIVATE: u64 = 16 * SECOND;
+    /// A set drains, flushes both disks and is stored clean.
+    pub const DEACTIVATE: u64 = 30 * SECOND;
+    /// A file system is mounted, its journal replayed, or formatted at the first start.
+    pub const MOUNT: u64 = 60 * SECOND;
+    /// A file system is unmounted: its dirty pages are written.
+    pub const UNMOUNT: u64 = 60 * SECOND;
+    /// Unmounting lazily after everybody was killed.
+    pub const FORCE: u64 = 5 * SECOND;
+    /// An address is probed: three probes.
+    pub const PROBE: u64 = 3 * SECOND;
+    /// An address is added, removed or announced.
+    pub const ADDRESS: u64 = 2 * SECOND;
+    /// The group's processes are killed.
+    pub const KILL: u64 = 2 * SECOND;
+    /// What is here is looked at.
+    pub const OBSERVE: u64 = 5 * SECOND;
+    /// An order to a disk process that only stores.
+    pub const ORDER: u64 = 5 * SECOND;
+    /// Re-admission: earlier writes reach both disks.
+    pub const READMIT: u64 = 10 * SECOND;
+    /// The shell answers at a step's time-out; the engine waits so much longer for that answer.
+    pub const SLACK: u64 = 500 * MILLIS;
+}
+
+/// The configured intervals in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two heartbeats.
+    pub heartbeat: u64,
+    /// Silence after which a server is judged.
+    pub detect: u64,
+    /// A grant lasts so long from the sending of its nonce.
+    pub lease: u64,
+    /// A silent node process whose disk processes live is waited for so long.
+    pub node_grace: u64,
+    /// The block link may be away so long.
+    pub reconnect_grace: u64,
+    /// An answer of the twin's disk may take so long.
+    pub io_limit: u64,
+    /// Silence on all paths after which a holder puts its twin out: well before its own lease ends.
+    pub suspect: u64,
+    /// Silence after which one link counts as lost.
+    pub link_lost: u64,
+}
+
+impl From<&TimingConfig> for Timing {
+    fn from(config: &TimingConfig) -> Timing {
+        let us = |ms: u32| u64::from(ms) * MILLIS;
+        let (heartbeat, detect, lease) = (us(config.heartbeat_ms), us(config.detect_ms), us(config.lease_ms));
+        Timing {
+            heartbeat,
+            detect,
+            lease,
+            node_grace: us(config.node_grace_ms).max(detect),
+            reconnect_grace: us(config.reconnect_grace_ms),
+            io_limit: us(config.io_limit_ms),
+            suspect: lease * 7 / 13,
+            link_lost: (5 * heartbeat).clamp(300 * MILLIS, detect.max(300 * MILLIS)),
+        }
+    }
+}
