@@ -59,14 +59,6 @@ pub fn Action(offer: Signal<Offer>) -> impl IntoView {
         page.with(|lang, view, names| match face.get() {
             Face::Pending => text::operation_pending(lang, what.get(), view),
             Face::Ready | Face::Greyed(_) | Face::Stale | Face::Refused(_) => {
-                text::operation_short(lang, what.get(), names)
-            }
-        })
-    };
-    let full = move || {
-        page.with(|lang, view, names| match face.get() {
-            Face::Pending => text::operation_pending(lang, what.get(), view),
-            Face::Ready | Face::Greyed(_) | Face::Stale | Face::Refused(_) => {
                 text::operation(lang, what.get(), names)
             }
         })
@@ -81,7 +73,7 @@ pub fn Action(offer: Signal<Offer>) -> impl IntoView {
     view! {
         <div class="action">
             <button class=move || format!("button {}", phase()) data-testid=move || test_id(what.get())
-                data-phase=phase aria-label=full aria-disabled=move || (!usable()).to_string()
+                data-phase=phase aria-disabled=move || (!usable()).to_string()
                 aria-describedby=reason_id on:click=press>
                 <Show when=move || face.get() == Face::Pending>
                     <Sign look=Signal::derive(|| Look { shape: Shape::ArrowRight, tone: Tone::Move }) size="s16"/>

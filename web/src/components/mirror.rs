@@ -63,6 +63,10 @@ fn Quiet(id: SetId) -> impl IntoView {
         let lang = page.lang.get();
         set.with(|s| s.as_ref().map_or_else(String::new, |s| text::set_line(lang, s)))
     };
+    let changed = move || {
+        let lang = page.lang.get();
+        set.with(|s| s.as_ref().and_then(|s| text::set_changed(lang, s)))
+    };
     let rate =
         move || set.with(|s| s.as_ref().filter(|s| s.state == SetState::InSync).map(|s| s.bytes_per_s));
     // The arrow points the way the data flows: away from where the group runs.
@@ -82,6 +86,7 @@ fn Quiet(id: SetId) -> impl IntoView {
         </p>
         <p class="mirror-line">
             <span>{name}</span>
+            {move || changed().map(|words| view! { " " <b>{words}</b> })}
             {move || rate().map(|rate| view! {
                 <svg class="flow" class:left=to_left viewBox="0 0 24 12" aria-hidden="true" focusable="false">
                     <path d="M2 6h19m-5-4 5 4-5 4" fill="none" stroke="currentColor" stroke-width="2"/>

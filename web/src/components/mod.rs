@@ -7,6 +7,7 @@ pub mod bar;
 pub mod demo;
 pub mod event;
 pub mod group;
+pub mod group_facts;
 pub mod incident;
 pub mod link;
 pub mod mirror;

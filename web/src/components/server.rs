@@ -95,7 +95,7 @@ fn Bars(readings: Readings) -> impl IntoView {
         let percent = percent.min(100);
         view! {
             <span class="reading">
-                <span>{page.t(what)}</span>
+                <span>{move || page.t(what)}</span>
                 <span class="track" aria-hidden="true"><i style:width=format!("{percent}%")></i></span>
                 <span class="figure">{format!("{percent}\u{a0}%")}</span>
             </span>

@@ -26,10 +26,11 @@ pub fn Steps(group: GroupId) -> impl IntoView {
 #[component]
 fn Step(step: StepView) -> impl IntoView {
     let page = page();
-    let look = Signal::derive(move || page.look(look::step(step.progress, step.stopping)));
-    let lang = page.lang.get();
-    let words = text::step(lang, step.kind, step.stopping);
-    let progress = text::step_progress(lang, &step, page.at());
+    let (at, stopping) = (step.progress, step.stopping);
+    let look = Signal::derive(move || page.look(look::step(at, stopping)));
+    let kind = step.kind;
+    let words = move || text::step(page.lang.get(), kind, stopping);
+    let progress = move || text::step_progress(page.lang.get(), &step, page.at());
     view! {
         <li>
             <Sign look=look size="s16"/>

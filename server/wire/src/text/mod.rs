@@ -24,8 +24,8 @@ pub use label::{Label, label};
 pub use names::Names;
 pub use number::{about_ms, blocks, bytes, bytes_per_s, count, milliseconds, percent, round_trip, seconds};
 pub use operation::{
-    Ending, demo_failed, ending, link_cut, link_mend, operation, operation_pending, operation_short,
-    server_kill, server_restart,
+    Ending, demo_failed, ending, link_cut, link_mend, operation, operation_pending, server_kill,
+    server_restart,
 };
 pub use refusal::{Refused, greyed, refusal, refused};
 pub use sentence::{
@@ -33,8 +33,8 @@ pub use sentence::{
     twin_answers,
 };
 pub use state::{
-    group_state, group_state_on, link_state, link_value, rebuild_kind, server_line, server_state, set_line,
-    set_state, standby, was,
+    group_state, group_state_on, link_state, link_value, rebuild_kind, server_line, server_state,
+    set_changed, set_line, set_state, standby, was,
 };
 pub use step::{incident_clients, incident_title, part, step, step_progress};
 pub use time::{clock, day_and_clock, duration, since};

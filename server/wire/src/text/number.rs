@@ -2,13 +2,10 @@
 
 use crate::text::{Lang, say};
 
-/// Between groups of three digits, and between a number and its unit nothing breaks.
-const THIN: char = '\u{2009}';
+/// Between groups of three digits: the thin space that does not break.
+const THIN: char = '\u{202f}';
 /// Keeps a number and its unit on one line.
 const NBSP: char = '\u{a0}';
-/// Bytes of one block of a mirror set.
-const BLOCK: u64 = 4096;
-
 /// An integer, digits grouped: `137 600`.
 #[must_use]
 pub fn count(value: u64) -> String {
@@ -108,12 +105,6 @@ pub fn round_trip(us: u64) -> String {
     format!("{}{NBSP}ms", scaled(us.max(10), 1000))
 }
 
-/// Bytes of so many blocks.
-#[must_use]
-pub(crate) fn block_bytes(blocks: u64) -> u64 {
-    blocks.saturating_mul(BLOCK)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +112,7 @@ mod tests {
     #[test]
     fn digits_are_grouped_by_thin_spaces() {
         for (value, text) in
-            [(0, "0"), (999, "999"), (1_204, "1\u{2009}204"), (1_234_567, "1\u{2009}234\u{2009}567")]
+            [(0, "0"), (999, "999"), (1_204, "1\u{202f}204"), (1_234_567, "1\u{202f}234\u{202f}567")]
         {
             assert_eq!(count(value), text);
         }
@@ -139,7 +130,7 @@ mod tests {
             (480_000_000_000, "480\u{a0}GB"),
             (1_073_741_824, "1.07\u{a0}GB"),
             (123_456_789, "123\u{a0}MB"),
-            (u64::MAX, "18\u{2009}446\u{2009}744\u{a0}TB"),
+            (u64::MAX, "18\u{202f}446\u{202f}744\u{a0}TB"),
         ] {
             assert_eq!(bytes(value), text, "{value}");
         }
@@ -159,12 +150,12 @@ mod tests {
 
     #[test]
     fn times_say_what_they_are() {
-        assert_eq!(milliseconds(2_402), "2\u{2009}402\u{a0}ms");
+        assert_eq!(milliseconds(2_402), "2\u{202f}402\u{a0}ms");
         assert_eq!(seconds(Lang::En, 2_402), "2.4\u{a0}s");
         assert_eq!(seconds(Lang::Ja, 3_000), "3秒");
         assert_eq!(about_ms(Lang::En, 0), "about 1\u{a0}s");
         assert_eq!(about_ms(Lang::En, 2_600), "about 3\u{a0}s");
         assert_eq!(about_ms(Lang::Ja, 2_000), "約2秒");
-        assert_eq!(blocks(Lang::En, 137_600, 320_000), "137\u{2009}600 / 320\u{2009}000 blocks");
+        assert_eq!(blocks(Lang::En, 137_600, 320_000), "137\u{202f}600 / 320\u{202f}000 blocks");
     }
 }

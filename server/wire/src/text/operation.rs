@@ -5,7 +5,7 @@ use crate::text::number::about_ms;
 use crate::text::{Lang, Names, say};
 use crate::view::{ClusterView, GroupState, StepProgress};
 
-/// A button's words with its object, understandable alone.
+/// A button's words, understandable alone.
 #[must_use]
 pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
     match what {
@@ -33,24 +33,6 @@ pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
             let server = names.server(server);
             say!(lang, "Recover {server}", "{server} をサーバ復帰")
         }
-    }
-}
-
-/// A button's words under a heading that names its object.
-#[must_use]
-pub fn operation_short(lang: Lang, what: Operation, names: Names<'_>) -> String {
-    match what {
-        Operation::StartGroup { on, .. } => {
-            let on = names.server(on);
-            say!(lang, "Start on {on}", "{on} で起動")
-        }
-        Operation::MoveGroup { to, .. } => {
-            let to = names.server(to);
-            say!(lang, "Move to {to}", "{to} へ移動")
-        }
-        Operation::StopGroup { .. } | Operation::StopServer { .. } => say!(lang, "Stop", "停止"),
-        Operation::StartServer { .. } => say!(lang, "Start", "起動"),
-        Operation::RecoverServer { .. } => say!(lang, "Recover", "サーバ復帰"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::alert::RebuildKind;
 use crate::ids::{NodeId, WallClock};
-use crate::text::number::{block_bytes, bytes, count, round_trip};
+use crate::text::number::{count, round_trip};
 use crate::text::time::{clock, duration};
 use crate::text::{Lang, Names, say};
 use crate::view::{GroupState, LinkState, LinkView, ServerState, ServerView, SetState, SetView, Standby};
@@ -167,30 +167,28 @@ pub fn rebuild_kind(lang: Lang, kind: RebuildKind) -> &'static str {
     pick(lang, en, ja)
 }
 
+/// What has changed on the one good copy of a mirror set; `None` where nothing is recorded.
+#[must_use]
+pub fn set_changed(lang: Lang, set: &SetView) -> Option<String> {
+    let dirty = count(set.dirty_blocks);
+    matches!(set.state, SetState::Alone { .. })
+        .then(|| say!(lang, "{dirty} blocks changed", "変更 {dirty} ブロック"))
+}
+
 /// The second line under a mirror set's state.
 #[must_use]
 pub fn set_line(lang: Lang, set: &SetView) -> String {
-    let size = bytes(block_bytes(set.dirty_blocks));
-    let dirty = count(set.dirty_blocks);
     match (&set.state, set.next_fast) {
-        (SetState::Alone { .. }, true) => say!(
-            lang,
-            "{dirty} blocks changed ({size}); next rebuild: fast copy",
-            "変更 {dirty} ブロック ({size})、次のミラー構築: 高速コピー"
-        ),
-        (SetState::Alone { .. }, false) => {
-            say!(lang, "next rebuild: full copy", "次のミラー構築: 完全コピー")
-        }
         (SetState::Broken { reason }, _) => reason.clone(),
         (SetState::Split, _) => {
             say!(lang, "nothing is overwritten until you choose", "選択するまで上書きしません")
         }
         (SetState::Idle, _) => say!(lang, "equal by record, in use nowhere", "記録上は一致、未使用"),
         (SetState::Unknown, _) => say!(lang, "cannot be judged from here", "ここからは判定できません"),
-        (SetState::InSync | SetState::Rebuilding { .. }, true) => {
+        (SetState::InSync | SetState::Alone { .. } | SetState::Rebuilding { .. }, true) => {
             say!(lang, "next rebuild: fast copy", "次のミラー構築: 高速コピー")
         }
-        (SetState::InSync | SetState::Rebuilding { .. }, false) => {
+        (SetState::InSync | SetState::Alone { .. } | SetState::Rebuilding { .. }, false) => {
             say!(lang, "next rebuild: full copy", "次のミラー構築: 完全コピー")
         }
     }

@@ -17,7 +17,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     assert!(!en.trim().is_empty() && !ja.trim().is_empty(), "{what}: empty");
     assert_ne!(en, ja, "{what}: the same in both languages");
     assert!(
-        en.is_ascii() || en.chars().all(|c| c.is_ascii() || "\u{a0}\u{2009}·".contains(c)),
+        en.is_ascii() || en.chars().all(|c| c.is_ascii() || "\u{a0}\u{202f}·".contains(c)),
         "{what}: {en}"
     );
     assert!(ja.chars().any(|c| c >= '\u{3040}'), "{what}: no Japanese in {ja}");
@@ -202,6 +202,9 @@ fn links_show_their_value_and_lines_their_state() {
     {
         set.state = state;
         both("set line", |l| set_line(l, &set));
+        if let SetState::Alone { .. } = set.state {
+            both("changed", |l| set_changed(l, &set).unwrap());
+        }
     }
 }
 
@@ -286,7 +289,7 @@ fn facts_and_todos_all_speak() {
         Fact::ManagerSilent { server },
         Fact::HaltedBecause { reason: reason.clone() },
         Fact::StepFailed { group, step, reason: reason.clone() },
-        Fact::StopFailed { group, step, reason: reason.clone() },
+        Fact::StopFailed { group, step, reason },
         Fact::NothingOverwritten,
         Fact::MayRunElsewhere,
     ] {
@@ -327,7 +330,6 @@ fn operations_speak_and_endings_name_what_stops() {
         Operation::RecoverServer { server: ONE },
     ] {
         both(&format!("{what:?}"), |l| operation(l, what, Names(&view)));
-        both(&format!("{what:?}"), |l| operation_short(l, what, Names(&view)));
         both(&format!("{what:?}"), |l| operation_pending(l, what, &view));
         for effect in 0..ending(Lang::En, what, &view).map_or(0, |e| e.effects.len()) {
             both(&format!("{what:?}"), |l| {
