@@ -147,7 +147,8 @@ impl Mirror {
 
     pub(crate) fn flush_received(&mut self, of: u64) {
         let connection = self.link.as_ref().map_or(0, |link| link.number);
-        if self.role != Role::Standby {
+        // The active side has one flush at a time under way.
+        if self.role != Role::Standby || self.ops.len() > 2 * APPLIED_MAX {
             self.close_link(LinkFault::Protocol);
             return;
         }

@@ -57,29 +57,26 @@ impl DirtyMap {
 
     /// Sets `count` bits from `first` on.
     pub(crate) fn set(&mut self, first: u64, count: u64) {
-        let end = first.saturating_add(count).min(self.blocks);
-        for block in first..end {
-            let page = (block / PAGE_BLOCKS) as u32;
-            if let Some(word) = self.words.get_mut((block / 64) as usize)
-                && *word >> (block % 64) & 1 == 0
-            {
-                *word |= 1 << (block % 64);
-                self.count += 1;
-                self.unsaved.insert(page);
+        for (index, mask) in masks(first, count, self.blocks) {
+            let Some(word) = self.words.get_mut(index) else { continue };
+            let fresh = mask & !*word;
+            if fresh != 0 {
+                *word |= fresh;
+                self.count += u64::from(fresh.count_ones());
+                self.unsaved.insert((index / WORDS_PER_PAGE) as u32);
             }
         }
     }
 
     /// Clears `count` bits from `first` on.
     pub(crate) fn clear(&mut self, first: u64, count: u64) {
-        let end = first.saturating_add(count).min(self.blocks);
-        for block in first..end {
-            if let Some(word) = self.words.get_mut((block / 64) as usize)
-                && *word >> (block % 64) & 1 == 1
-            {
-                *word &= !(1 << (block % 64));
-                self.count -= 1;
-                self.stale.insert((block / PAGE_BLOCKS) as u32);
+        for (index, mask) in masks(first, count, self.blocks) {
+            let Some(word) = self.words.get_mut(index) else { continue };
+            let gone = mask & *word;
+            if gone != 0 {
+                *word &= !gone;
+                self.count -= u64::from(gone.count_ones());
+                self.stale.insert((index / WORDS_PER_PAGE) as u32);
             }
         }
     }
@@ -89,11 +86,7 @@ impl DirtyMap {
     }
 
     pub(crate) fn clear_all(&mut self) {
-        let mut from = 0;
-        while let Some(block) = self.next_set(from) {
-            self.clear(block, 64 - block % 64);
-            from = block + 1;
-        }
+        self.clear(0, self.blocks);
     }
 
     pub(crate) fn set_extent(&mut self, extent: u32) {
@@ -203,4 +196,15 @@ impl DirtyMap {
     pub(crate) fn fill_page(&mut self, page: u32) {
         self.set(u64::from(page) * PAGE_BLOCKS, PAGE_BLOCKS);
     }
+}
+
+/// The words a run of bits touches and the bits in each; `end` is the number of bits there are.
+fn masks(first: u64, count: u64, end: u64) -> impl Iterator<Item = (usize, u64)> {
+    let last = first.saturating_add(count).min(end);
+    let words = if first < last { first / 64..last.div_ceil(64) } else { 0..0 };
+    words.map(move |index| {
+        let (from, to) = (first.max(index * 64) - index * 64, last.min(index * 64 + 64) - index * 64);
+        let high = if to == 64 { u64::MAX } else { (1 << to) - 1 };
+        (index as usize, high & (u64::MAX << from))
+    })
 }

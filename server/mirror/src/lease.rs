@@ -34,7 +34,7 @@ impl Lease {
         self.fence_after_us = fence_after_us;
     }
 
-    pub(crate) fn granted_over_link(&mut self, until: Time, _now: Time) {
+    pub(crate) fn granted_over_link(&mut self, until: Time) {
         self.over_link = self.over_link.max(Some(until));
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     /// The twin's greeting and the session in its header.
     pub(crate) hello: Option<(Box<Hello>, Session)>,
+    /// It came before this side may greet.
+    early: Option<(Box<Hello>, Epoch, Session)>,
     pub(crate) stored_here: bool,
     stored_there: bool,
     sent: u64,
@@ -83,6 +85,7 @@ impl Mirror {
             epoch: Epoch(0),
             session: Session(0),
             hello: None,
+            early: None,
             stored_here: false,
             stored_there: false,
             sent: 0,
@@ -150,6 +153,9 @@ impl Mirror {
         let Some(link) = &self.link else { return };
         if link.phase == Phase::Fresh && self.settle.is_idle() && self.may_greet() {
             self.greet();
+            if let Some((hello, epoch, session)) = self.link.as_mut().and_then(|link| link.early.take()) {
+                self.hello(hello, epoch, session);
+            }
         }
         let Some(link) = &mut self.link else { return };
         if link.phase == Phase::Storing && link.stored_here && link.stored_there {
@@ -161,8 +167,8 @@ impl Mirror {
 
     fn may_greet(&self) -> bool {
         match self.role {
-            Role::Standby | Role::Active => true,
-            Role::Activating | Role::Deactivating | Role::Fenced => false,
+            Role::Standby | Role::Active | Role::Deactivating => true,
+            Role::Activating | Role::Fenced => false,
         }
     }
 
@@ -174,7 +180,7 @@ impl Mirror {
             size: self.sb.size,
             incarnation: self.config.incarnation,
             holder: self.sb.holder,
-            active: self.role == Role::Active,
+            active: self.serving(),
             twin_session: self.sb.twin_session,
             history: self.sb.history.clone(),
             base: self.sb.base,
@@ -263,20 +269,29 @@ impl Mirror {
             return;
         }
         self.twin_incarnation = Some(hello.incarnation);
+        if let Some(link) = &mut self.link
+            && link.phase == Phase::Fresh
+        {
+            let again = link.early.replace((hello, epoch, session)).is_some();
+            if again {
+                self.close_link(LinkFault::Protocol);
+            }
+            return;
+        }
         if epoch > self.sb.epoch && self.role != Role::Standby {
             // The register gave the right to another term; this one is over.
             self.fence();
             return;
         }
         let contradicts = epoch == self.sb.epoch && conflict(hello.holder, self.sb.holder);
-        if contradicts || (epoch == self.sb.epoch && hello.active && self.role == Role::Active) {
+        if contradicts || (epoch == self.sb.epoch && hello.active && self.serving()) {
             self.split = true;
             self.refuse(Refused::Protocol, LinkFault::Protocol);
             return;
         }
         let (mine, own_epoch, own_holder) = (self.sb.session, self.sb.epoch, self.sb.holder);
         let Some(link) = &mut self.link else { return };
-        if link.hello.is_some() || (link.phase == Phase::Greeted && link.offered != mine) {
+        if link.hello.is_some() || link.offered != mine {
             self.close_link(LinkFault::Protocol);
             return;
         }
@@ -286,14 +301,6 @@ impl Mirror {
         link.hello = Some((hello, session));
         let purpose =
             Purpose::Session { connection: link.number, epoch: link.epoch, holder, session: link.session };
-        // The own greeting may not be out yet; it offers what is stored before this session is.
-        if link.phase == Phase::Fresh {
-            if !self.settle.is_idle() || !self.may_greet() {
-                self.close_link(LinkFault::Restart);
-                return;
-            }
-            self.greet();
-        }
         if let Some(link) = &mut self.link {
             link.phase = Phase::Storing;
         }
@@ -361,14 +368,13 @@ impl Mirror {
     }
 
     fn alive_heard(&mut self, nonce: u64, grant: Option<u64>) {
-        let now = self.now;
         let Some(link) = &mut self.link else { return };
         link.twin_nonce = Some(nonce);
         let granted = grant.and_then(|grant| link.nonces.iter().find(|(sent, _)| *sent == grant));
         if let Some((_, at)) = granted.copied()
-            && matches!(self.role, Role::Active | Role::Deactivating)
+            && self.serving()
         {
-            self.lease.granted_over_link(at.plus(self.config.timing.lease_us), now);
+            self.lease.granted_over_link(at.plus(self.config.timing.lease_us));
         }
     }
 
@@ -416,6 +422,11 @@ impl Mirror {
             self.send(Body::Leaving, None);
         }
         self.close_link(LinkFault::Restart);
+    }
+
+    /// Serves the block device.
+    pub(crate) fn serving(&self) -> bool {
+        matches!(self.role, Role::Active | Role::Deactivating)
     }
 
     pub(crate) fn joined(&self) -> bool {

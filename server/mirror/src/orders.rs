@@ -104,11 +104,14 @@ impl Mirror {
             self.answer(ticket, Ok(Done::Done));
             return;
         }
-        if self.role != Role::Standby && epoch > self.sb.epoch {
-            // Another term has begun: this one ends before anything is answered.
-            self.fence();
+        let own_next = self.role == Role::Activating && holder == self.sb.side;
+        if epoch > self.sb.epoch && !own_next {
+            if self.role != Role::Standby {
+                // Another term has begun: this one ends before anything is answered.
+                self.fence();
+            }
+            self.close_link(LinkFault::Stale);
         }
-        self.close_link(LinkFault::Stale);
         self.settle.ask(Purpose::Learn { ticket, epoch, holder });
     }
 
@@ -184,7 +187,7 @@ impl Mirror {
     }
 
     fn put_out(&mut self, ticket: Ticket, generation: Generation) {
-        if self.role != Role::Active || self.putting_out.is_some() {
+        if !self.serving() || self.putting_out.is_some() {
             self.answer(ticket, Err(OrderFault::WrongRole));
             return;
         }

@@ -92,7 +92,7 @@ impl Mirror {
 
     /// The session is open.
     pub(crate) fn opened(&mut self) {
-        let serving = self.role == Role::Active;
+        let serving = self.serving();
         let sb = (&self.sb.history, self.sb.consistent);
         if let Some(link) = &mut self.link
             && let Some((hello, _)) = &link.hello
@@ -120,7 +120,7 @@ impl Mirror {
             Pair::Waiting(verdict) => {
                 let in_sync = self.needs_twin && verdict == Verdict::Equal;
                 let allowed = !self.needs_twin && self.allow_rebuild;
-                let able = self.role == Role::Active && self.putting_out.is_none() && self.failed.is_none();
+                let able = self.serving() && self.putting_out.is_none() && self.failed.is_none();
                 if able && (in_sync || allowed) {
                     self.learn_differences(verdict);
                 }

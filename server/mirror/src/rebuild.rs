@@ -99,7 +99,7 @@ fn bytes_of(first: u64, count: u64) -> Range {
 impl Mirror {
     pub(crate) fn advance_rebuild(&mut self) {
         let able = self.joined() && self.failed.is_none() && (self.needs_twin || self.allow_rebuild);
-        let able = able && matches!(self.role, Role::Active | Role::Deactivating);
+        let able = able && self.serving();
         if !able || self.rebuild.is_none() {
             return;
         }

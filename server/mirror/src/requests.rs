@@ -276,7 +276,7 @@ impl Mirror {
             self.moved = true;
             self.claim_granted(id);
         }
-        let serving = matches!(self.role, Role::Active | Role::Deactivating) && self.lease.runs;
+        let serving = self.serving() && self.lease.runs;
         if serving && !self.requests.held.is_empty() {
             for (request, wanted) in std::mem::take(&mut self.requests.held) {
                 self.start(request, wanted);
@@ -351,9 +351,12 @@ impl Mirror {
 
     /// The oldest write that only the twin's disk keeps from its reply.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
-        let writes = self.requests.writes.values().filter(|writing| writing.issued && !writing.replied);
-        let writes = writes.filter(|writing| matches!(writing.twin, Twin::NotSent | Twin::Sent));
-        let writes = writes.map(|writing| writing.began).min();
-        writes.into_iter().chain(self.flushes.waiting_since()).min()
+        let writes = &self.requests.writes;
+        let issued = writes.values().filter(|writing| writing.issued && !writing.replied);
+        let issued = issued.filter(|writing| matches!(writing.twin, Twin::NotSent | Twin::Sent));
+        // Without room in the log only a flush of both disks helps.
+        let no_room = self.requests.no_room.iter().filter_map(|id| writes.get(id)).filter(|_| self.needs_twin);
+        let oldest = issued.chain(no_room).map(|writing| writing.began).min();
+        oldest.into_iter().chain(self.flushes.waiting_since()).min()
     }
 }

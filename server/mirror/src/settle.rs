@@ -4,7 +4,7 @@
 use crate::action::Action;
 use crate::input::LocalFault;
 use crate::mirror::{Mirror, Op};
-use peer::control::{Done, OrderFault, Role, Ticket};
+use peer::control::{Done, OrderFault, Ticket};
 use wire::{Epoch, Generation, NodeId, Session};
 
 /// What is settled for.
@@ -94,8 +94,7 @@ impl Mirror {
             return;
         }
         self.moved = true;
-        let serving = matches!(self.role, Role::Active | Role::Deactivating);
-        if serving || self.failed.is_some() {
+        if self.serving() || self.failed.is_some() {
             // The active side's own writes are not of an older session: they are sent again.
             self.settle_store();
             return;

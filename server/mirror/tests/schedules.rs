@@ -45,3 +45,29 @@ fn random_schedules_lose_nothing_and_heal() {
     // The schedules must have done something for this to mean anything.
     assert!(acknowledged > 100 * many && switches > many && rebuilds > many / 2, "{acknowledged} {switches} {rebuilds}");
 }
+
+fn found(name: &str, faults: Faults, seeds: u64) {
+    let found = (1..=seeds).find_map(|seed| run(seed, 4_000, faults).err().map(|(fault, _)| (seed, fault)));
+    let (seed, fault) = found.unwrap_or_else(|| panic!("{name}: not found in {seeds} seeds"));
+    println!("{name}: seed {seed}: {}", fault.chars().take(120).collect::<String>());
+}
+
+/// Each known bug put back is found: the checkers see what they are there for.
+#[test]
+fn bugs_put_back_are_found() {
+    let none = Faults::default();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = catch_unwind(|| {
+        found("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }, 200);
+        found("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }, 200);
+        found("skip_generation_on_alone", Faults { skip_generation_on_alone: true, ..none }, 200);
+        found("ack_before_twin", Faults { ack_before_twin: true, ..none }, 200);
+        found("skip_hot_extents_after_crash", Faults { skip_hot_extents_after_crash: true, ..none }, 200);
+        found("flush_local_only", Faults { flush_local_only: true, ..none }, 200);
+        found("rebuild_without_order", Faults { rebuild_without_order: true, ..none }, 200);
+    });
+    drop(std::panic::take_hook());
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
