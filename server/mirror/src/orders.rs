@@ -140,7 +140,6 @@ impl Mirror {
         }
         self.role = Role::Activating;
         self.needs_twin = !alone;
-        self.allow_rebuild = false;
         self.lease = self.lease.fresh();
         self.close_link(LinkFault::Restart);
         self.settle.ask(Purpose::Activate { ticket, epoch, alone, generation });
@@ -207,7 +206,6 @@ impl Mirror {
         let Some(done) = self.putting_out.take_if(|putting| store.reached(putting.mark)) else { return };
         self.moved = true;
         self.alone_at = self.now;
-        self.allow_rebuild = false;
         self.go_alone();
         self.answer(done.ticket, Ok(Done::Done));
     }

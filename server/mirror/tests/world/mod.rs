@@ -402,7 +402,6 @@ impl World {
         it.buffers.clear();
         it.status = None;
         it.connected = false;
-        it.recovered = false;
         it.ready_at = self.now + delay;
         self.orders.retain(|_, waits| match waits {
             Waits::Activate(s) | Waits::Readmit(s) | Waits::PutOut(s) | Waits::Deactivate(s) => *s != side,
@@ -591,6 +590,9 @@ impl World {
         } else if there && status.linked && !self.sides[twin].recovered {
             self.sides[twin].recovered = true;
             self.order(holder, DiskOrder::AllowRebuild { allowed: true }, Waits::Other);
+        } else if !there && self.sides[twin].recovered {
+            self.sides[twin].recovered = false;
+            self.order(holder, DiskOrder::AllowRebuild { allowed: false }, Waits::Other);
         } else if status.equal {
             self.order(holder, DiskOrder::Readmit, Waits::Readmit(holder));
         } else if there && status.linked && self.chance.one_in(20) {
