@@ -28,7 +28,8 @@ pub struct Side {
     pub mirror: Option<Mirror>,
     pub disk: Disk,
     incarnation: Incarnation,
-    doing: Vec<(Action, u64)>,
+    /// Operations, when they end, and the words of a write.
+    doing: Vec<(Action, u64, Vec<u64>)>,
     requests: BTreeMap<RequestId, Asked>,
     payloads: BTreeMap<PayloadId, Vec<u64>>,
     buffers: BTreeMap<OpId, Vec<u64>>,
@@ -185,17 +186,21 @@ impl World {
         }
         let delay = self.now + if self.chance.one_in(10) { self.chance.below(60_000) } else { self.chance.below(3_000) };
         match action {
-            Action::WriteLocal { .. } | Action::ReadLocal { .. } | Action::HashLocal { .. } => {
-                self.sides[side].doing.push((action, delay));
+            Action::WriteLocal { data, .. } => {
+                let words = self.data(side, data);
+                self.sides[side].doing.push((action, delay, words));
+            }
+            Action::ReadLocal { .. } | Action::HashLocal { .. } => {
+                self.sides[side].doing.push((action, delay, Vec::new()));
             }
             Action::StoreControl { .. } | Action::OpenFrontEnd { .. } | Action::CloseFrontEnd { .. } => {
-                self.sides[side].doing.push((action, delay));
+                self.sides[side].doing.push((action, delay, Vec::new()));
             }
             Action::FlushLocal { op } => {
                 let mark = self.sides[side].disk.mark();
                 // The mark travels in a request-less read: see `complete`.
                 self.sides[side].buffers.insert(op, vec![mark]);
-                self.sides[side].doing.push((action, delay));
+                self.sides[side].doing.push((action, delay, Vec::new()));
             }
             Action::Send { frame, data } => {
                 let words = data.map(|data| self.data(side, data));
@@ -356,10 +361,9 @@ impl World {
     fn crash(&mut self, side: usize) {
         self.say(format!("{side} loses power"));
         let doing = std::mem::take(&mut self.sides[side].doing);
-        for (action, _) in doing {
+        for (action, _, words) in doing {
             match action {
-                Action::WriteLocal { range, data, .. } => {
-                    let words = self.data(side, data);
+                Action::WriteLocal { range, .. } => {
                     if self.chance.one_in(2) {
                         self.sides[side].disk.write(sectors(range).0, &words);
                     }
@@ -379,10 +383,9 @@ impl World {
     fn kill(&mut self, side: usize) {
         self.say(format!("{side} process ends"));
         let doing = std::mem::take(&mut self.sides[side].doing);
-        for (action, _) in doing {
+        for (action, _, words) in doing {
             match action {
-                Action::WriteLocal { range, data, .. } => {
-                    let words = self.data(side, data);
+                Action::WriteLocal { range, .. } => {
                     self.sides[side].disk.write(sectors(range).0, &words);
                 }
                 Action::StoreControl { writes, .. } => self.sides[side].disk.store(&writes),
@@ -411,10 +414,9 @@ impl World {
     }
 
     fn complete(&mut self, side: usize, at: usize) {
-        let (action, _) = self.sides[side].doing.remove(at);
+        let (action, _, words) = self.sides[side].doing.remove(at);
         let (op, result) = match action {
-            Action::WriteLocal { op, range, data } => {
-                let words = self.data(side, data);
+            Action::WriteLocal { op, range, .. } => {
                 self.sides[side].disk.write(sectors(range).0, &words);
                 (op, LocalResult::Done)
             }
