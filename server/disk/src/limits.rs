@@ -27,6 +27,9 @@ pub const SPIN: Duration = Duration::from_micros(50);
 /// Busy-poll only while at most so many requests are under way: at depth it gains nothing.
 pub const SPIN_REQUESTS_MAX: usize = 2;
 
+/// Nice value of the process: a write passes it four times, and each wait for a processor is part of the write's time.
+pub const PRIORITY: i32 = -10;
+
 /// Frames of one send: with [`SEND_BYTES`] the length of a batch.
 pub const SEND_FRAMES: usize = 64;
 /// Bytes of one send: what a socket buffer takes at once.

@@ -6,7 +6,7 @@ use crate::device::{Place, Worker};
 use crate::format::read_control;
 use crate::guard::Guard;
 use crate::inbox::inbox;
-use crate::limits::SPIN;
+use crate::limits::{PRIORITY, SPIN};
 use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
 use crate::options::{DiskOptions, Record};
@@ -33,6 +33,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     // A session leader already (started so by node) is as good.
     let _ = rustix::process::setsid();
     let signals = signal::prepare().context("prepare signals")?;
+    harden();
     let key = read_key(&options.key_file)?;
     std::fs::create_dir_all(&options.state)
         .with_context(|| format!("make the folder {}", options.state.display()))?;
@@ -74,7 +75,6 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         faults: Faults::default(),
     };
     let core = Mirror::new(config, area, BootClock.now());
-    harden();
     tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
     let parts = Parts { ring, core, pools, backing, guard, worker, control, connector, inbox, signals };
     let mut turning = Loop::new(parts, options.size, data_at);
@@ -121,6 +121,10 @@ fn meeting(options: &DiskOptions, key: Key) -> Meeting {
 
 /// Memory pressure must not stop the process that memory is written back through.
 fn harden() {
+    // Before any application that waits for its disk; the kernel threads that finish its I/O inherit it.
+    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+        tracing::warn!(%error, "not given priority over applications: CAP_SYS_NICE is missing");
+    }
     // On fault: pages of the program that never ran need not be resident; its image is not on the mirror.
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     if let Err(error) = mlockall(all) {
