@@ -44,7 +44,9 @@ impl Store {
     /// The database.
     pub async fn operators(&self) -> anyhow::Result<Vec<(String, String, WallClock)>> {
         let rows: Vec<(String, String, i64)> =
-            sqlx::query_as("SELECT name, hash, changed_at FROM operator ORDER BY name").fetch_all(&self.pool).await?;
+            sqlx::query_as("SELECT name, hash, changed_at FROM operator ORDER BY name")
+                .fetch_all(&self.pool)
+                .await?;
         Ok(rows.into_iter().map(|(name, hash, at)| (name, hash, WallClock(crate::unsigned(at)))).collect())
     }
 
@@ -52,9 +54,17 @@ impl Store {
     ///
     /// # Errors
     /// The database.
-    pub async fn put_one_time(&self, hash: &[u8], expires_at: WallClock, now: WallClock) -> anyhow::Result<()> {
+    pub async fn put_one_time(
+        &self,
+        hash: &[u8],
+        expires_at: WallClock,
+        now: WallClock,
+    ) -> anyhow::Result<()> {
         let mut step = self.pool.begin().await?;
-        sqlx::query("DELETE FROM one_time WHERE expires_at < ?").bind(signed(now.0)).execute(&mut *step).await?;
+        sqlx::query("DELETE FROM one_time WHERE expires_at < ?")
+            .bind(signed(now.0))
+            .execute(&mut *step)
+            .await?;
         sqlx::query("INSERT OR IGNORE INTO one_time (hash, expires_at) VALUES (?, ?)")
             .bind(hash)
             .bind(signed(expires_at.0))
@@ -75,11 +85,13 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn use_one_time(&self, hash: &[u8], now: WallClock) -> anyhow::Result<bool> {
-        let used = sqlx::query("UPDATE one_time SET used_at = ?1 WHERE hash = ?2 AND used_at IS NULL AND expires_at >= ?1")
-            .bind(signed(now.0))
-            .bind(hash)
-            .execute(&self.pool)
-            .await?;
+        let used = sqlx::query(
+            "UPDATE one_time SET used_at = ?1 WHERE hash = ?2 AND used_at IS NULL AND expires_at >= ?1",
+        )
+        .bind(signed(now.0))
+        .bind(hash)
+        .execute(&self.pool)
+        .await?;
         Ok(used.rows_affected() == 1)
     }
 
@@ -108,7 +120,10 @@ impl Store {
         now: WallClock,
     ) -> anyhow::Result<()> {
         let mut step = self.pool.begin().await?;
-        sqlx::query("DELETE FROM session WHERE expires_at < ?").bind(signed(now.0)).execute(&mut *step).await?;
+        sqlx::query("DELETE FROM session WHERE expires_at < ?")
+            .bind(signed(now.0))
+            .execute(&mut *step)
+            .await?;
         sqlx::query("INSERT OR REPLACE INTO session (hash, operator, expires_at) VALUES (?, ?, ?)")
             .bind(hash)
             .bind(operator)

@@ -13,11 +13,10 @@ impl Store {
     /// # Errors
     /// The database, or a document that cannot be read.
     pub async fn config(&self) -> anyhow::Result<Option<(ClusterConfig, NodeId)>> {
-        let row: Option<(String, i64)> = sqlx::query_as(
-            "SELECT document, node FROM config, identity ORDER BY version DESC LIMIT 1",
-        )
-        .fetch_optional(&self.pool)
-        .await?;
+        let row: Option<(String, i64)> =
+            sqlx::query_as("SELECT document, node FROM config, identity ORDER BY version DESC LIMIT 1")
+                .fetch_optional(&self.pool)
+                .await?;
         let Some((document, node)) = row else { return Ok(None) };
         let config = serde_json::from_str(&document).context("the stored configuration cannot be read")?;
         let node = u8::try_from(node).context("the stored server id is not 1 or 2")?;
@@ -28,7 +27,12 @@ impl Store {
     ///
     /// # Errors
     /// The database; a version that is already stored with another content.
-    pub async fn put_config(&self, config: &ClusterConfig, node: NodeId, at: WallClock) -> anyhow::Result<()> {
+    pub async fn put_config(
+        &self,
+        config: &ClusterConfig,
+        node: NodeId,
+        at: WallClock,
+    ) -> anyhow::Result<()> {
         let document = serde_json::to_string(config)?;
         let mut step = self.pool.begin().await?;
         let kept: Option<String> = sqlx::query_scalar("SELECT document FROM config WHERE version = ?")

@@ -59,7 +59,10 @@ impl Store {
         let mut migrator = Migrator::with_migrations(steps.to_vec());
         // A version before this one may have to open a store that a later one expanded.
         migrator.set_ignore_missing(true);
-        migrator.run(&pool).await.with_context(|| format!("bring the schema of {} up to date", path.display()))?;
+        migrator
+            .run(&pool)
+            .await
+            .with_context(|| format!("bring the schema of {} up to date", path.display()))?;
         Ok(Store { pool })
     }
 

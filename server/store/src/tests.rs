@@ -68,7 +68,8 @@ async fn records_and_events_outlive_a_reopening() {
 #[tokio::test]
 async fn events_beyond_the_bound_are_dropped() {
     let (_folder, store) = open().await;
-    let event = |number| Event { origin: NodeId(1), number, at: WallClock(number), kind: EventKind::WitnessUp };
+    let event =
+        |number| Event { origin: NodeId(1), number, at: WallClock(number), kind: EventKind::WitnessUp };
     store.put_event(&event(1)).await.unwrap();
     store.put_event(&event(EVENTS_KEPT + 256 - EVENTS_KEPT % 256)).await.unwrap();
     assert_eq!(store.events(10).await.unwrap().len(), 1);
