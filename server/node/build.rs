@@ -78,7 +78,8 @@ fn add_app(root: &Path, out: &Path, profile: &str, assets: &mut Vec<Asset>) -> R
     let script = fs::read(folder.join("app.js"))?;
     let wasm_name = format!("/pkg/app-{:016x}.wasm", fnv(&wasm));
     let script_name = format!("/pkg/app-{:016x}.js", fnv(&script));
-    let boot = format!("import init from \"{script_name}\";\nawait init({{ module_or_path: \"{wasm_name}\" }});\n");
+    let boot =
+        format!("import init from \"{script_name}\";\nawait init({{ module_or_path: \"{wasm_name}\" }});\n");
     let boot_name = format!("/pkg/boot-{:016x}.js", fnv(boot.as_bytes()));
     let app = format!(
         "<link rel=\"modulepreload\" href=\"{script_name}\"><link rel=\"preload\" href=\"{wasm_name}\" as=\"fetch\" \
@@ -178,5 +179,7 @@ fn write_table(out: &Path, assets: &[Asset], small: bool) -> Result<(), Fault> {
 
 /// FNV-1a: names a content; nothing relies on it against an adversary.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::Store;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
-use wire::{ClusterConfig, ClusterView, Command, Incarnation, NodeId, Refusal, RefusalKind, Reply, WallClock};
+use wire::{
+    ClusterConfig, ClusterView, Command, Incarnation, NodeId, Refusal, RefusalKind, Reply, WallClock,
+};
 
 /// The engine answers a command within its own turn; only a stuck process takes longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -92,7 +94,8 @@ impl App {
     /// The name people know this server by.
     #[must_use]
     pub fn name(&self) -> String {
-        let configured = self.running().and_then(|r| r.config().server(r.me).map(|server| server.name.clone()));
+        let configured =
+            self.running().and_then(|r| r.config().server(r.me).map(|server| server.name.clone()));
         configured.unwrap_or_else(|| self.options.name.clone())
     }
 

@@ -55,7 +55,10 @@ impl Brain {
             let deadline = self.engine.next_deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 if deadline.is_some_and(|deadline| now.since(deadline) > OVERSLEPT_US) {
-                    tracing::warn!(late_us = deadline.map(|d| now.since(d)), "woke late: listening before judging");
+                    tracing::warn!(
+                        late_us = deadline.map(|d| now.since(d)),
+                        "woke late: listening before judging"
+                    );
                     self.catch_up().await;
                 }
                 self.handle(Input::DeadlineReached);

@@ -147,7 +147,9 @@ impl Access {
         let pin = match (&self.fingerprint, self.insecure) {
             (Some(fingerprint), _) => Pin::Fingerprint(fingerprint.clone()),
             (None, true) => Pin::Nobody,
-            (None, false) => anyhow::bail!("name the server's --fingerprint, or --insecure to trust whoever answers"),
+            (None, false) => {
+                anyhow::bail!("name the server's --fingerprint, or --insecure to trust whoever answers")
+            }
         };
         let password = std::env::var("FUTAGO_PASSWORD").context("put the password into FUTAGO_PASSWORD")?;
         let mut client = Client::new(server, pin, None)?;
@@ -229,8 +231,9 @@ fn group_operation(view: &ClusterView, command: &GroupCommand) -> anyhow::Result
         Some(name) => find_server(view, name),
         None => Ok(otherwise),
     };
-    let (GroupCommand::Start { group: name, .. } | GroupCommand::Stop { group: name } | GroupCommand::Move { group: name, .. }) =
-        command;
+    let (GroupCommand::Start { group: name, .. }
+    | GroupCommand::Stop { group: name }
+    | GroupCommand::Move { group: name, .. }) = command;
     let group = find_group(view, name)?;
     let row = view.groups.iter().find(|row| row.id == group).context("no such group")?;
     let home = row.policy.first().copied().unwrap_or(NodeId(1));
@@ -271,7 +274,12 @@ async fn status(access: &Access) -> anyhow::Result<()> {
     }
     println!("Cluster {} as {} sees it", view.cluster, server_name(&view, Some(view.server)));
     for server in &view.servers {
-        println!("  server  {:<16} {:?}{}", server.name, server.state, if server.node_away { " (node away)" } else { "" });
+        println!(
+            "  server  {:<16} {:?}{}",
+            server.name,
+            server.state,
+            if server.node_away { " (node away)" } else { "" }
+        );
     }
     for link in &view.links {
         println!("  link    {:<16} {:?}", link.name, link.state);

@@ -66,7 +66,11 @@ impl Client {
         let access = DataDir::existing(folder).access()?;
         let mut address = access.address;
         if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0u16, 0, 0, 0, 0, 0, 0, 1].into() });
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                [0u16, 0, 0, 0, 0, 0, 0, 1].into()
+            });
         }
         Client::new(&address.to_string(), Pin::Fingerprint(access.fingerprint), Some(access.token))
     }
@@ -128,7 +132,8 @@ impl Answer {
     /// Any status but 2xx; a body of another form.
     pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         self.done()?;
-        serde_json::from_slice(&self.body).context("the answer has an unknown form: is the other side of another version?")
+        serde_json::from_slice(&self.body)
+            .context("the answer has an unknown form: is the other side of another version?")
     }
 
     /// Whether it is a success.
@@ -164,7 +169,10 @@ pub async fn connect(
     let dial = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        TlsConnector::from(config).connect(ServerName::try_from(name)?, stream).await.map_err(anyhow::Error::from)
+        TlsConnector::from(config)
+            .connect(ServerName::try_from(name)?, stream)
+            .await
+            .map_err(anyhow::Error::from)
     };
     timeout(CONNECT_LIMIT, dial)
         .await
@@ -219,7 +227,10 @@ async fn exchange(
     let status = answer.status();
     let cookie = answer.headers().get(header::SET_COOKIE).and_then(|cookie| cookie.to_str().ok());
     let cookie = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_string);
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|fault| anyhow::anyhow!("{fault}"))?;
     drop(sender);
     connection.abort();
     Ok(Answer { status, body: body.to_bytes(), cookie })

@@ -102,7 +102,8 @@ pub async fn create(app: &Arc<App>, wanted: CreateCluster) -> Result<ClusterConf
     let me = NodeId(1);
     let key = random::<32>()?;
     let (cluster, replace) = (disks::cluster_id(&key), wanted.replace_disks);
-    let order = Prepare { secret: twin.secret.clone(), you: me.twin(), config: config.clone(), cluster, replace };
+    let order =
+        Prepare { secret: twin.secret.clone(), you: me.twin(), config: config.clone(), cluster, replace };
     ask::<serde_json::Value>(app, &twin, "/peer/prepare", &order).await?;
     disks::format(&config, me, cluster, replace).await?;
     if let Some(witness) = &witness {
@@ -122,7 +123,12 @@ pub async fn create(app: &Arc<App>, wanted: CreateCluster) -> Result<ClusterConf
 ///
 /// # Errors
 /// The store or the folder.
-pub async fn settle(app: &Arc<App>, config: &ClusterConfig, me: NodeId, key: &[u8; 32]) -> anyhow::Result<()> {
+pub async fn settle(
+    app: &Arc<App>,
+    config: &ClusterConfig,
+    me: NodeId,
+    key: &[u8; 32],
+) -> anyhow::Result<()> {
     os::durable::write(&app.data.cluster_key_file(), key)?;
     app.store.put_config(config, me, wall_clock()).await?;
     if let Err(fault) = app.pairing.used() {
@@ -166,11 +172,13 @@ async fn meet(app: &App, code: &str, address: SocketAddr, role: Role) -> Result<
         Role::Node => ("twin.code", "the other server"),
         Role::Witness => ("witness.code", "the witness"),
     };
-    let code = pairing::read(code)
-        .ok_or_else(|| Fault::Field(field, format!("type the pairing code as {what} shows it (`futago code`)")))?;
+    let code = pairing::read(code).ok_or_else(|| {
+        Fault::Field(field, format!("type the pairing code as {what} shows it (`futago code`)"))
+    })?;
     let hello = Hello { secret: code.secret.clone() };
     let met = post_as_peer(address, code.pin, &app.identity, "/peer/hello", &hello).await;
-    let (answer, fingerprint) = met.map_err(|fault| Fault::Elsewhere(format!("{what} at {address}: {fault:#}")))?;
+    let (answer, fingerprint) =
+        met.map_err(|fault| Fault::Elsewhere(format!("{what} at {address}: {fault:#}")))?;
     let met = Met { address, secret: code.secret, fingerprint, what };
     let answer: HelloAnswer = understand(&met, &answer)?;
     if answer.role != role {
@@ -187,7 +195,8 @@ async fn ask<T: DeserializeOwned>(
 ) -> Result<T, Fault> {
     let pin = Pin::Fingerprint(met.fingerprint.clone());
     let asked = post_as_peer(met.address, pin, &app.identity, path, order).await;
-    let (answer, _) = asked.map_err(|fault| Fault::Elsewhere(format!("{} at {}: {fault:#}", met.what, met.address)))?;
+    let (answer, _) =
+        asked.map_err(|fault| Fault::Elsewhere(format!("{} at {}: {fault:#}", met.what, met.address)))?;
     understand(met, &answer)
 }
 

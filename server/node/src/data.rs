@@ -98,8 +98,9 @@ impl DataDir {
     /// It never ran here, or the caller may not read it.
     pub fn access(&self) -> anyhow::Result<LocalAccess> {
         let path = self.file("run/api.json");
-        let text = fs::read(&path)
-            .with_context(|| format!("read {}: is a node running there, and are you root?", path.display()))?;
+        let text = fs::read(&path).with_context(|| {
+            format!("read {}: is a node running there, and are you root?", path.display())
+        })?;
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 }
@@ -110,7 +111,8 @@ impl DataDir {
 /// The kernel has none.
 pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|fault| anyhow::anyhow!("no random bytes from the kernel: {fault}"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|fault| anyhow::anyhow!("no random bytes from the kernel: {fault}"))?;
     Ok(bytes)
 }
 

@@ -274,7 +274,12 @@ pub fn cluster_id(key: &[u8; 32]) -> [u8; 16] {
 ///
 /// # Errors
 /// A backing is missing, too small, in use, or belongs to another cluster.
-pub async fn format(config: &ClusterConfig, me: NodeId, cluster: [u8; 16], replace: bool) -> anyhow::Result<()> {
+pub async fn format(
+    config: &ClusterConfig,
+    me: NodeId,
+    cluster: [u8; 16],
+    replace: bool,
+) -> anyhow::Result<()> {
     let sets = config.sets.clone();
     let work = tokio::task::spawn_blocking(move || {
         sets.iter().try_for_each(|set| {

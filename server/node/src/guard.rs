@@ -132,7 +132,9 @@ impl Guards {
             (addresses, traces.and_then(|traces| traces.script).and_then(|script| script.process))
         };
         let held = Network::open().and_then(|mut network| network.addresses()).unwrap_or_default();
-        let place = |address: &IpAddr| held.iter().find(|h| h.address == *address && (h.prefix == 32 || h.prefix == 128));
+        let place = |address: &IpAddr| {
+            held.iter().find(|h| h.address == *address && (h.prefix == 32 || h.prefix == 128))
+        };
         let addresses = addresses.iter().filter_map(place).map(|held| GuardedAddress {
             address: held.address,
             prefix: held.prefix,

@@ -50,8 +50,11 @@ impl Heartbeats {
             let (own, twin) = (SocketAddr::new(own, port(me)), SocketAddr::new(other, port(twin)));
             (link.id, Link { own, twin, socket: Mutex::new(None) })
         });
-        let heartbeats =
-            Heartbeats { links: Arc::new(links.collect()), counter: Arc::new(AtomicU64::new(1)), key: running.key };
+        let heartbeats = Heartbeats {
+            links: Arc::new(links.collect()),
+            counter: Arc::new(AtomicU64::new(1)),
+            key: running.key,
+        };
         for id in heartbeats.links.keys() {
             tokio::spawn(heartbeats.clone().listen(*id, running.clone()));
         }
@@ -101,7 +104,8 @@ impl Heartbeats {
                 match decode(buffer.get(..length).unwrap_or_default(), &self.key) {
                     Ok((counter, beat)) if beat.from == running.me.twin() && guard.admit(&beat, counter) => {
                         // With a full queue the engine is minutes behind; a lost heartbeat is the smaller harm.
-                        let _ = running.turns.try_send(Turn::Input(Input::HeartbeatReceived { link: id, beat }));
+                        let _ =
+                            running.turns.try_send(Turn::Input(Input::HeartbeatReceived { link: id, beat }));
                     }
                     Ok(_) => tracing::debug!(%from, "a heartbeat that came before"),
                     Err(fault) => tracing::debug!(%from, "a datagram that is no heartbeat of ours: {fault}"),

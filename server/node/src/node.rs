@@ -14,9 +14,9 @@ use crate::readings;
 use crate::steps::{Host, Steps};
 use crate::tls::{Identity, Pin};
 use anyhow::Context as _;
+use engine::Input;
 use engine::input::Party;
 use engine::{Engine, Setup};
-use engine::Input;
 use os::address::HostAddresses;
 use os::clock::{BootClock, Clock as _};
 use os::incarnation::{host_incarnation, random as fresh_incarnation};
@@ -196,7 +196,8 @@ fn dial(app: &Arc<App>, running: &Arc<Running>, config: &ClusterConfig) {
     if let Some(server) = config.server(twin)
         && running.me < twin
     {
-        let over_links = config.links.iter().map(|link| SocketAddr::new(ends(link, running.me).1, server.address.port()));
+        let over_links =
+            config.links.iter().map(|link| SocketAddr::new(ends(link, running.me).1, server.address.port()));
         let addresses = over_links.chain([server.address]).collect();
         keep(app, Party::Twin, running.twin.clone(), addresses, &server.fingerprint);
     }
@@ -244,14 +245,16 @@ pub async fn feed_brain(app: Arc<App>, party: Party, mut heard: mpsc::Receiver<H
                 }
                 true
             }
-            Happened::Came(Packet::Message(message)) => match own_business(&app, &running, party, message).await {
-                Ok(Some(message)) => tell(Input::MessageReceived { from: party, message }).await,
-                Ok(None) => true,
-                Err(fault) => {
-                    tracing::warn!(?party, "a message is not answered: {fault:#}");
-                    true
+            Happened::Came(Packet::Message(message)) => {
+                match own_business(&app, &running, party, message).await {
+                    Ok(Some(message)) => tell(Input::MessageReceived { from: party, message }).await,
+                    Ok(None) => true,
+                    Err(fault) => {
+                        tracing::warn!(?party, "a message is not answered: {fault:#}");
+                        true
+                    }
                 }
-            },
+            }
         };
         if !going {
             return;
@@ -261,7 +264,8 @@ pub async fn feed_brain(app: Arc<App>, party: Party, mut heard: mpsc::Receiver<H
 
 async fn greet_member(app: &App, running: &Running, party: Party, channel: &Channel) {
     let config_version = running.config().version;
-    let hello = ClusterMessage::Hello { from: running.me, host: running.host, node: running.node, config_version };
+    let hello =
+        ClusterMessage::Hello { from: running.me, host: running.host, node: running.node, config_version };
     channel.send(Packet::Message(hello));
     if party == Party::Twin {
         app.share_access().await;

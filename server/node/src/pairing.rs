@@ -75,7 +75,8 @@ impl Pairing {
     #[must_use]
     pub fn knows(&self, secret: &str) -> bool {
         // Hashes are compared: the time it takes tells nothing of the secret.
-        self.kept().is_some_and(|kept| blake3::hash(kept.secret.as_bytes()) == blake3::hash(secret.as_bytes()))
+        self.kept()
+            .is_some_and(|kept| blake3::hash(kept.secret.as_bytes()) == blake3::hash(secret.as_bytes()))
     }
 
     /// The code was used: it opens nothing any more.

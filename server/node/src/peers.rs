@@ -5,8 +5,8 @@ use crate::channel::{self, Happened};
 use crate::http::error::Fault;
 use crate::http::listen::Caller;
 use crate::{create, data, disks, node};
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
 use axum::{Extension, Json};
 use peer::cluster::CLUSTER_BYTES_MAX;
@@ -92,7 +92,9 @@ fn admit(app: &App, caller: &Caller, secret: &str) -> Result<(), Fault> {
     }
     if caller.fingerprint.is_none() || !app.pairing.knows(secret) {
         app.wrong_logins.count(from);
-        return Err(Fault::Forbidden("the pairing code is wrong, used or expired: `futago code` shows the present one"));
+        return Err(Fault::Forbidden(
+            "the pairing code is wrong, used or expired: `futago code` shows the present one",
+        ));
     }
     Ok(())
 }
@@ -140,8 +142,13 @@ fn check(app: &App, caller: &Caller, you: NodeId, config: &ClusterConfig) -> Res
         return Err(Fault::Config(faults));
     }
     let pinned = |id| config.server(id).map(|server| server.fingerprint.as_str());
-    if pinned(you) != Some(app.identity.fingerprint.as_str()) || pinned(you.twin()) != caller.fingerprint.as_deref() {
-        return Err(Fault::Field("config.servers", "the fingerprints of the two servers that are pairing".into()));
+    if pinned(you) != Some(app.identity.fingerprint.as_str())
+        || pinned(you.twin()) != caller.fingerprint.as_deref()
+    {
+        return Err(Fault::Field(
+            "config.servers",
+            "the fingerprints of the two servers that are pairing".into(),
+        ));
     }
     Ok(())
 }

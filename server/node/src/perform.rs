@@ -58,7 +58,9 @@ fn addressee(action: &Action) -> Option<Addressee> {
 
 fn condition(action: &Action) -> Option<StoreToken> {
     match action {
-        Action::Send { after, .. } | Action::OrderDisk { after, .. } | Action::Perform { after, .. } => *after,
+        Action::Send { after, .. } | Action::OrderDisk { after, .. } | Action::Perform { after, .. } => {
+            *after
+        }
         Action::Store { .. }
         | Action::SendHeartbeat { .. }
         | Action::Record { .. }

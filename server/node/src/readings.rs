@@ -77,7 +77,8 @@ fn has_carrier(states: &[LinkState], link: &LinkConfig, me: NodeId) -> bool {
 /// All and idle time of all processors, in clock ticks.
 fn processor_times(stat: &str) -> (u64, u64) {
     let line = stat.lines().next().unwrap_or("");
-    let fields: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<u64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
     let idle = fields.get(3).copied().unwrap_or(0) + fields.get(4).copied().unwrap_or(0);
     (fields.iter().sum(), idle)
 }
@@ -98,7 +99,9 @@ fn memory_percent(text: &str) -> u8 {
 }
 
 fn system_name(text: &str) -> String {
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim_matches('"'));
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim_matches('"'))
+    };
     let name = field("NAME=").unwrap_or("Linux").split(' ').next().unwrap_or("Linux");
     field("VERSION_ID=").map_or_else(|| name.to_string(), |version| format!("{name} {version}"))
 }

@@ -58,7 +58,13 @@ pub struct Steps {
 impl Steps {
     /// Steps of this configuration on this host.
     #[must_use]
-    pub fn new(host: Host, guards: Guards, disks: Disks, config: ClusterConfig, turns: mpsc::Sender<Turn>) -> Steps {
+    pub fn new(
+        host: Host,
+        guards: Guards,
+        disks: Disks,
+        config: ClusterConfig,
+        turns: mpsc::Sender<Turn>,
+    ) -> Steps {
         Steps { host, guards, disks, config: Arc::new(RwLock::new(config)), turns }
     }
 
@@ -77,7 +83,8 @@ impl Steps {
         let limit = Duration::from_micros(timeout_us);
         tokio::spawn(async move {
             let (worker, what) = (steps.clone(), step.clone());
-            let work = tokio::task::spawn_blocking(move || bounded(limit, move || worker.perform(&what, limit)));
+            let work =
+                tokio::task::spawn_blocking(move || bounded(limit, move || worker.perform(&what, limit)));
             let outcome = match work.await {
                 Ok(bounded::Outcome::Done(outcome)) => outcome,
                 Ok(bounded::Outcome::Unknown) => {
@@ -182,8 +189,10 @@ impl Steps {
         if result.is_err() {
             let holders = self.host.mounts.holders(point).unwrap_or_default();
             if !force {
-                let names: Vec<String> = holders.iter().map(|h| format!("{} (pid {})", h.name, h.pid)).collect();
-                let reason = if names.is_empty() { "a process in the kernel".into() } else { names.join(", ") };
+                let names: Vec<String> =
+                    holders.iter().map(|h| format!("{} (pid {})", h.name, h.pid)).collect();
+                let reason =
+                    if names.is_empty() { "a process in the kernel".into() } else { names.join(", ") };
                 return failed(&format!("{} is held by {reason}", mount.point));
             }
             for holder in holders {
@@ -230,10 +239,10 @@ impl Steps {
 
     fn start(&self, group: &GroupConfig, cause: StartCause, limit: Duration) -> Outcome {
         if group.start_script.trim().is_empty() {
-            return self.guards.script_done(group.id, None, false).map_or_else(
-                |fault| failed(&format!("{fault:#}")),
-                |()| Outcome::Done,
-            );
+            return self
+                .guards
+                .script_done(group.id, None, false)
+                .map_or_else(|fault| failed(&format!("{fault:#}")), |()| Outcome::Done);
         }
         let event = match cause {
             StartCause::Start => "START",
@@ -264,13 +273,16 @@ impl Steps {
                     Some(Exit::Code(code)) => format!("the start script ended with {code}"),
                     Some(Exit::Signal(signal)) => format!("the start script was ended by signal {signal}"),
                     Some(Exit::Unseen) => "the start script ended unseen".into(),
-                    None => format!("the start script took longer than {} s", limit.saturating_sub(CLEANUP).as_secs()),
+                    None => format!(
+                        "the start script took longer than {} s",
+                        limit.saturating_sub(CLEANUP).as_secs()
+                    ),
                 };
                 match left {
                     Stopped::Gone => failed(&reason),
-                    Stopped::Unknown(pids) => {
-                        Outcome::Unknown { reason: format!("{reason}; these of its processes do not end: {pids:?}") }
-                    }
+                    Stopped::Unknown(pids) => Outcome::Unknown {
+                        reason: format!("{reason}; these of its processes do not end: {pids:?}"),
+                    },
                 }
             }
         }
@@ -305,7 +317,8 @@ impl Steps {
     }
 
     fn observe(&self, group: &GroupConfig) -> Outcome {
-        let at = |mount: &MountConfig| matches!(self.host.mounts.mounted_at(Path::new(&mount.point)), Ok(Some(_)));
+        let at =
+            |mount: &MountConfig| matches!(self.host.mounts.mounted_at(Path::new(&mount.point)), Ok(Some(_)));
         let held = self.host.addresses.held().unwrap_or_default();
         let observed = Outcome::Observed {
             mounted: group.mounts.iter().all(at),

@@ -10,9 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring as provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use std::fs;
 use std::sync::Arc;
 
@@ -85,7 +83,8 @@ impl Identity {
     /// # Errors
     /// Key and certificate do not fit.
     pub fn peer_config(&self) -> anyhow::Result<Arc<ServerConfig>> {
-        let verifier = Arc::new(Pinned { pin: Pin::Nobody, provider: Arc::new(provider::default_provider()) });
+        let verifier =
+            Arc::new(Pinned { pin: Pin::Nobody, provider: Arc::new(provider::default_provider()) });
         let config = ServerConfig::builder_with_provider(verifier.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)

@@ -122,7 +122,9 @@ pub async fn run(options: WitnessOptions) -> anyhow::Result<ExitCode> {
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| format!("{} is damaged", path.display())),
+        Ok(text) => {
+            serde_json::from_slice(&text).map(Some).with_context(|| format!("{} is damaged", path.display()))
+        }
         Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(fault) => Err(fault).with_context(|| format!("read {}", path.display())),
     }
@@ -144,7 +146,9 @@ async fn vote(
                         Ok(()) => witness.handle_stored(token),
                         Err(fault) => {
                             witness.handle_store_failed();
-                            return Err(anyhow::Error::from(fault).context("the witness cannot store its memory"));
+                            return Err(
+                                anyhow::Error::from(fault).context("the witness cannot store its memory")
+                            );
                         }
                     }
                 }
@@ -174,7 +178,9 @@ fn admit(process: &Process, caller: &Caller, secret: &str) -> Result<(), Fault> 
     }
     if caller.fingerprint.is_none() || !process.pairing.knows(secret) {
         process.wrong.count(from);
-        return Err(Fault::Forbidden("the pairing code is wrong, used or expired: `futago code` shows the present one"));
+        return Err(Fault::Forbidden(
+            "the pairing code is wrong, used or expired: `futago code` shows the present one",
+        ));
     }
     Ok(())
 }
@@ -209,7 +215,8 @@ async fn serve(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Fault> {
     let members = process.members().ok_or(Fault::NotFound("this witness belongs to no cluster"))?;
-    let place = members.servers.iter().position(|server| Some(server.as_str()) == caller.fingerprint.as_deref());
+    let place =
+        members.servers.iter().position(|server| Some(server.as_str()) == caller.fingerprint.as_deref());
     let server = match place {
         Some(0) => NodeId(1),
         Some(_) => NodeId(2),

@@ -1,6 +1,6 @@
 //! The API that page, command line and demo use: each handler translates, none decides.
 
-use super::auth::{self, Operator, OPERATOR, PASSWORD_MAX, PASSWORD_MIN};
+use super::auth::{self, OPERATOR, Operator, PASSWORD_MAX, PASSWORD_MIN};
 use super::error::Fault;
 use super::listen::Caller;
 use crate::app::{App, wall_clock};
@@ -59,7 +59,9 @@ struct SessionServer {
 /// `GET /api/session`.
 pub async fn session(State(app): AppState, operator: Option<Operator>) -> Result<Json<Session>, Fault> {
     let running = app.running();
-    let twin = running.as_ref().and_then(|running| running.config().server(running.me.twin()).map(|s| s.page.clone()));
+    let twin = running
+        .as_ref()
+        .and_then(|running| running.config().server(running.me.twin()).map(|s| s.page.clone()));
     let pairing_code = match (&operator, &running) {
         (Some(_), None) => Some(app.pairing.code()?),
         _ => None,
@@ -110,7 +112,11 @@ pub async fn make_one_time(State(app): AppState, _: Operator) -> Result<Json<One
 }
 
 /// `POST /api/password`.
-pub async fn set_password(State(app): AppState, _: Operator, Json(login): Json<Login>) -> Result<StatusCode, Fault> {
+pub async fn set_password(
+    State(app): AppState,
+    _: Operator,
+    Json(login): Json<Login>,
+) -> Result<StatusCode, Fault> {
     if !(PASSWORD_MIN..=PASSWORD_MAX).contains(&login.password.len()) {
         return Err(Fault::Field("password", format!("use {PASSWORD_MIN} to {PASSWORD_MAX} characters")));
     }
@@ -153,7 +159,9 @@ pub async fn view(State(app): AppState, _: Operator) -> Result<Json<ClusterView>
 }
 
 fn no_cluster() -> Fault {
-    Fault::Conflict("there is no cluster yet: create one on this server, or take it into one by its pairing code".into())
+    Fault::Conflict(
+        "there is no cluster yet: create one on this server, or take it into one by its pairing code".into(),
+    )
 }
 
 /// An operator's order by the API; without a revision it is for the present one.
@@ -164,10 +172,15 @@ pub struct Order {
 }
 
 /// `POST /api/command`.
-pub async fn command(State(app): AppState, _: Operator, Json(order): Json<Order>) -> Result<Json<Reply>, Fault> {
+pub async fn command(
+    State(app): AppState,
+    _: Operator,
+    Json(order): Json<Order>,
+) -> Result<Json<Reply>, Fault> {
     let present = app.views.borrow().as_ref().map_or(Revision(0), |view| view.revision);
     let id = u64::from_le_bytes(crate::data::random::<8>()?) >> 11; // JavaScript's numbers hold 53 bits
-    let command = Command { id: CommandId(id), revision: order.revision.unwrap_or(present), what: order.what };
+    let command =
+        Command { id: CommandId(id), revision: order.revision.unwrap_or(present), what: order.what };
     Ok(Json(app.command(command).await))
 }
 
@@ -204,7 +217,9 @@ pub async fn demo(
         anyhow::Ok(serde_json::from_str(&answer)?)
     };
     let answer = timeout(DEMO_LIMIT, talk).await.map_err(anyhow::Error::from).and_then(|answer| answer);
-    answer.map(Json).map_err(|fault| Fault::Elsewhere(format!("the demo's launcher does not answer: {fault}")))
+    answer
+        .map(Json)
+        .map_err(|fault| Fault::Elsewhere(format!("the demo's launcher does not answer: {fault}")))
 }
 
 /// A path that is none of the API's.

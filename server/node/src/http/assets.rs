@@ -26,7 +26,8 @@ pub async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     let Some(asset) = find(wanted).or_else(|| find("/index.html").filter(|_| of_page)) else {
         return (StatusCode::NOT_FOUND, "There is no such page.").into_response();
     };
-    let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|etag| etag.as_bytes() == asset.etag.as_bytes());
+    let unchanged =
+        headers.get(header::IF_NONE_MATCH).is_some_and(|etag| etag.as_bytes() == asset.etag.as_bytes());
     let (body, encoding) = if unchanged { (&[][..], None) } else { pick(asset, &headers) };
     let mut response = Response::new(Body::from(body));
     if unchanged {
@@ -46,7 +47,8 @@ pub async fn serve(uri: Uri, headers: HeaderMap) -> Response {
 
 fn pick(asset: &'static Asset, headers: &HeaderMap) -> (&'static [u8], Option<&'static str>) {
     let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let takes = |name: &str| accepted.split(',').any(|part| part.split(';').next().is_some_and(|n| n.trim() == name));
+    let takes =
+        |name: &str| accepted.split(',').any(|part| part.split(';').next().is_some_and(|n| n.trim() == name));
     if takes("br") && asset.brotli.len() < asset.plain.len() {
         (asset.brotli, Some("br"))
     } else if takes("gzip") && asset.gzip.len() < asset.plain.len() {

@@ -138,7 +138,8 @@ async fn is_right(app: &App, password: &str, now: WallClock) -> Result<bool, Fau
     let Some(hash) = app.store.operator_hash(OPERATOR).await? else { return Ok(false) };
     let password = password.to_string();
     let check = tokio::task::spawn_blocking(move || {
-        PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        PasswordHash::new(&hash)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     });
     Ok(check.await.map_err(anyhow::Error::from)?)
 }

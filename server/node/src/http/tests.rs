@@ -62,7 +62,8 @@ impl Node {
     }
 
     fn visitor(&self) -> Client {
-        Client::new(&self.address.to_string(), Pin::Fingerprint(self.app.identity.fingerprint.clone()), None).unwrap()
+        Client::new(&self.address.to_string(), Pin::Fingerprint(self.app.identity.fingerprint.clone()), None)
+            .unwrap()
     }
 
     fn root(&self) -> Client {
@@ -128,7 +129,8 @@ async fn guessing_is_slowed_down() {
 async fn orders_without_a_cluster_are_refused_with_a_reason() {
     let node = Node::start().await;
     let root = node.root();
-    let reply = value(&root.post("/api/command", &json!({ "what": { "StopGroup": { "group": 1 } } })).await.unwrap());
+    let reply =
+        value(&root.post("/api/command", &json!({ "what": { "StopGroup": { "group": 1 } } })).await.unwrap());
     assert_eq!(reply["result"]["Err"]["kind"], "NoCluster");
     assert_eq!(root.get("/api/view").await.unwrap().status, StatusCode::CONFLICT);
     let server = json!({ "name": "server1", "address": "192.0.2.1:8443" });
@@ -164,7 +166,12 @@ async fn a_browser_gets_the_page_with_its_policy_and_is_never_asked_for_a_certif
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text).await;
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    for wanted in ["content-security-policy: default-src 'none'", "x-content-type-options: nosniff", "text/html", "etag"] {
+    for wanted in [
+        "content-security-policy: default-src 'none'",
+        "x-content-type-options: nosniff",
+        "text/html",
+        "etag",
+    ] {
         assert!(text.to_lowercase().contains(wanted), "{wanted} is missing in {text}");
     }
 }

@@ -26,14 +26,13 @@ const REPLIES_MAX: usize = 16;
 
 /// `GET /api/feed`.
 pub async fn feed(State(app): State<Arc<App>>, _: Operator, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
-        .max_message_size(FROM_PAGE_BYTES_MAX)
-        .max_frame_size(FROM_PAGE_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
+    upgrade.max_message_size(FROM_PAGE_BYTES_MAX).max_frame_size(FROM_PAGE_BYTES_MAX).on_upgrade(
+        move |socket| async move {
             if let Err(end) = converse(app, socket).await {
                 tracing::debug!("feed ended: {end:#}");
             }
-        })
+        },
+    )
 }
 
 struct Page {

@@ -23,7 +23,8 @@ struct Bench {
 }
 
 fn config(start: &str, stop: &str) -> ClusterConfig {
-    let mount = MountConfig { set: SET, point: "/data".into(), file_system: "ext4".into(), format_blank: true };
+    let mount =
+        MountConfig { set: SET, point: "/data".into(), file_system: "ext4".into(), format_blank: true };
     ClusterConfig {
         version: 1,
         name: "c".into(),
