@@ -73,6 +73,7 @@ pub struct World {
     pub switches: u64,
     pub rebuilds: u64,
     lease_us: Option<u64>,
+    turns: u64,
 }
 
 fn sectors(range: Range) -> (usize, usize) {
@@ -128,6 +129,7 @@ impl World {
             switches: 0,
             rebuilds: 0,
             lease_us: None,
+            turns: 0,
         }
     }
 
@@ -168,7 +170,10 @@ impl World {
         for action in actions {
             self.perform(side, action);
         }
-        self.check_blocks();
+        self.turns += 1;
+        if self.turns % 4 == 0 {
+            self.check_blocks();
+        }
     }
 
     fn data(&self, side: usize, data: Data) -> Vec<u64> {
