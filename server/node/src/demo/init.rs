@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use os::namespace::{self, Kind};
 use rustix::mount::{MountFlags, mount};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, Write as _};
@@ -158,7 +158,7 @@ fn keep(plan: &Plan, orders: &Receiver<Order>) -> ExitCode {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return ExitCode::SUCCESS,
         }
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if matches!(program, Program::Running(running) if running == pid) {
                 eprintln!("{}: the program ended ({status:?}) and is started again", plan.name);
                 program = Program::Waiting(Instant::now() + RESTART_AFTER);
@@ -176,7 +176,7 @@ fn keep(plan: &Plan, orders: &Receiver<Order>) -> ExitCode {
     }
 }
 
-/// Starts the program. Its end is seen by `waitpid`, with that of every orphan.
+/// Starts the program. Its end is seen by `wait`, with that of every orphan.
 fn start(plan: &Plan) -> anyhow::Result<Pid> {
     let [program, arguments @ ..] = plan.program.as_slice() else { bail!("no program") };
     let log = OpenOptions::new().create(true).append(true).open(&plan.log)?;
