@@ -5,6 +5,7 @@
 
 use crate::rng::Rng;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// What a disk writes at once or not at all.
 pub const SECTOR_BYTES: u64 = 512;
@@ -12,19 +13,19 @@ pub const SECTOR_BYTES: u64 = 512;
 pub const BLOCK_SECTORS: u64 = 8;
 
 /// A sector of the control area.
-pub type Bytes = [u8; SECTOR_BYTES as usize];
+pub type Bytes = Rc<[u8]>;
 
 /// Sectors under a volatile cache.
 #[derive(Clone, Debug)]
 pub struct Medium<T> {
-    durable: BTreeMap<u64, T>,
+    durable: Vec<Option<T>>,
     /// Completed and not flushed: for each sector its values in order, each with its place in the order of all.
     cache: BTreeMap<u64, Vec<(u64, T)>>,
     last: u64,
 }
 
 impl<T: Clone> Medium<T> {
-    fn new() -> Self { Medium { durable: BTreeMap::new(), cache: BTreeMap::new(), last: 0 } }
+    fn new() -> Self { Medium { durable: Vec::new(), cache: BTreeMap::new(), last: 0 } }
 
     fn write(&mut self, sector: u64, value: T) {
         self.last += 1;
@@ -33,11 +34,11 @@ impl<T: Clone> Medium<T> {
 
     /// What a read gives.
     pub fn read(&self, sector: u64) -> Option<&T> {
-        self.cache.get(&sector).and_then(|values| values.last()).map(|(_, v)| v).or_else(|| self.durable.get(&sector))
+        self.cache.get(&sector).and_then(|values| values.last()).map(|(_, v)| v).or_else(|| self.durable(sector))
     }
 
     /// What is on the platter.
-    pub fn durable(&self, sector: u64) -> Option<&T> { self.durable.get(&sector) }
+    pub fn durable(&self, sector: u64) -> Option<&T> { self.durable.get(sector as usize).and_then(Option::as_ref) }
 
     /// What may yet replace it.
     pub fn cached(&self, sector: u64) -> impl Iterator<Item = &T> {
@@ -47,15 +48,20 @@ impl<T: Clone> Medium<T> {
     /// Sectors with unflushed values.
     pub fn cached_sectors(&self) -> impl Iterator<Item = u64> { self.cache.keys().copied() }
 
-    /// Sectors ever written.
-    pub fn durable_sectors(&self) -> impl Iterator<Item = u64> { self.durable.keys().copied() }
+    fn settle(durable: &mut Vec<Option<T>>, sector: u64, value: T) {
+        let place = sector as usize;
+        if durable.len() <= place {
+            durable.resize(place + 1, None);
+        }
+        durable[place] = Some(value);
+    }
 
     fn flush(&mut self, upto: u64) {
         let durable = &mut self.durable;
         self.cache.retain(|sector, values| {
             let done = values.partition_point(|(order, _)| *order <= upto);
             if let Some((_, value)) = values.drain(..done).last() {
-                durable.insert(*sector, value);
+                Self::settle(durable, *sector, value);
             }
             !values.is_empty()
         });
@@ -70,7 +76,7 @@ impl<T: Clone> Medium<T> {
                 _ => rng.below(values.len() as u64 + 1) as usize,
             };
             if let Some((_, value)) = values.into_iter().take(kept).last() {
-                self.durable.insert(sector, value);
+                Self::settle(&mut self.durable, sector, value);
             }
         }
     }
@@ -140,8 +146,8 @@ impl Disk {
         for (offset, bytes) in writes {
             for (i, chunk) in bytes.chunks(SECTOR_BYTES as usize).enumerate() {
                 let sector = offset / SECTOR_BYTES + i as u64;
-                if let (true, Ok(value)) = (lands(sector), Bytes::try_from(chunk)) {
-                    self.control.write(sector, value);
+                if lands(sector) {
+                    self.control.write(sector, chunk.into());
                 }
             }
         }

@@ -136,7 +136,7 @@ impl<M> Net<M> {
     /// Makes a link lossy (per mille) and slow (longest delay in microseconds).
     pub fn set_quality(&mut self, link: LinkId, loss: u64, delay: u64) {
         self.loss[usize::from(link.0)] = loss;
-        self.delay[usize::from(link.0)] = delay.max(DELAY_MIN);
+        self.delay[usize::from(link.0)] = delay.max(DELAY);
     }
 
     /// Everything whole again.

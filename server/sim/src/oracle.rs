@@ -198,26 +198,33 @@ impl Oracle {
         }
     }
 
-    /// A holder begins to serve with this content: every guaranteed write must be there; what is there is the truth
-    /// from here on, held by `copies`.
-    pub fn activated(&mut self, copies: Hosts, content: impl Fn(u64) -> u64) -> Result<(), Wrong> {
+    /// A holder serves for the first time, with this content when its device was opened at `opened`: every guaranteed
+    /// write must be there; what is there is the truth from then on, held by `copies`.
+    pub fn activated(&mut self, copies: Hosts, opened: u64, content: impl Fn(u64) -> u64) -> Result<(), Wrong> {
         let mut seen: Vec<(u64, WriteNumber)> = Vec::new();
         for (sector, list) in &self.sectors {
-            let found = self.check(*sector, content(*sector), list, |w| self.is_guaranteed(*w))?;
+            let old: Vec<WriteNumber> = list.iter().copied().filter(|w| self.begun_before(*w, opened)).collect();
+            let found = self.check(*sector, content(*sector), &old, |w| self.is_guaranteed(*w))?;
             seen.push((*sector, found));
         }
-        let tick = self.tick();
         for (sector, found) in seen {
-            self.settle(sector, found, copies, tick);
+            self.settle(sector, found, copies, opened);
         }
         Ok(())
     }
 
-    fn settle(&mut self, sector: u64, found: WriteNumber, copies: Hosts, tick: u64) {
-        let Some(list) = self.sectors.get_mut(&sector) else { return };
+    fn begun_before(&self, write: WriteNumber, opened: u64) -> bool {
+        self.writes.get(&write).is_some_and(|w| w.begun <= opened)
+    }
+
+    fn settle(&mut self, sector: u64, found: WriteNumber, copies: Hosts, opened: u64) {
+        let Some(mut list) = self.sectors.remove(&sector) else { return };
         // What came after the content shown is gone; what came before may be uncovered by another loss of power.
         let place = list.iter().position(|w| *w == found).unwrap_or(0);
+        let fresh: Vec<WriteNumber> =
+            list.iter().copied().skip(place + 1).filter(|w| !self.begun_before(*w, opened)).collect();
         list.truncate(place + 1);
+        let tick = opened;
         for number in list.iter() {
             let Some(write) = self.writes.get_mut(number) else { continue };
             write.answered.get_or_insert(tick);
@@ -226,6 +233,8 @@ impl Oracle {
                 self.volatile.insert(*number);
             }
         }
+        list.extend(fresh);
+        self.sectors.insert(sector, list);
     }
 }
 
@@ -239,14 +248,19 @@ mod tests {
         number
     }
 
+    fn activate(oracle: &mut Oracle, copies: Hosts, content: impl Fn(u64) -> u64) -> Result<(), Wrong> {
+        let opened = oracle.begun();
+        oracle.activated(copies, opened, content)
+    }
+
     #[test]
     fn an_acknowledged_write_survives_one_loss_of_power_and_not_two() {
         let mut oracle = Oracle::default();
         let _ = written(&mut oracle, BOTH);
         oracle.power_lost(1);
-        assert!(oracle.activated(2, |_| 0).is_err());
+        assert!(activate(&mut oracle, 2, |_| 0).is_err());
         oracle.power_lost(2);
-        assert_eq!(oracle.activated(2, |_| 0), Ok(()));
+        assert_eq!(activate(&mut oracle, 2, |_| 0), Ok(()));
     }
 
     #[test]
@@ -256,8 +270,8 @@ mod tests {
         let begun = oracle.begun();
         oracle.flushed(begun);
         oracle.power_lost(BOTH);
-        assert!(oracle.activated(1, |_| 0).is_err());
-        assert_eq!(oracle.activated(1, |s| token(number, s)), Ok(()));
+        assert!(activate(&mut oracle, 1, |_| 0).is_err());
+        assert_eq!(activate(&mut oracle, 1, |s| token(number, s)), Ok(()));
     }
 
     #[test]
@@ -265,7 +279,7 @@ mod tests {
         let mut oracle = Oracle::default();
         let first = written(&mut oracle, BOTH);
         let unknown = oracle.write_begun(0, 1);
-        assert_eq!(oracle.activated(2, |s| token(unknown, s)), Ok(()));
+        assert_eq!(activate(&mut oracle, 2, |s| token(unknown, s)), Ok(()));
         let begun = oracle.begun();
         assert!(oracle.check_read(0, &[token(first, 0)], begun).is_err());
         assert_eq!(oracle.check_read(0, &[token(unknown, 0)], begun), Ok(()));
@@ -278,7 +292,7 @@ mod tests {
         let _ = written(&mut oracle, 1);
         oracle.flushed(begun);
         oracle.power_lost(1);
-        assert_eq!(oracle.activated(1, |_| 0), Ok(()));
+        assert_eq!(activate(&mut oracle, 1, |_| 0), Ok(()));
     }
 
     #[test]

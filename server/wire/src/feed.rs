@@ -134,6 +134,8 @@ impl Delta {
         replace_rows(&mut view.sets, self.sets, |r| u64::from(r.id.0));
         if !self.events.is_empty() {
             view.events.splice(0..0, self.events);
+            // An event of the other server may be older than the newest known: the same order as in a snapshot.
+            view.events.sort_by_key(|e| std::cmp::Reverse((e.at, e.origin, e.number)));
             view.events.truncate(VIEW_EVENTS_MAX);
         }
         if let Some(witness) = self.witness {

@@ -1,0 +1,85 @@
+//! The registers as nobody inside can see them: from the durable acceptors, what was ever accepted and what is chosen.
+
+use crate::oracle::Hosts;
+use crate::world::World;
+use peer::cluster::{Ballot, Proposal, RegisterValue, Servers};
+use std::collections::BTreeMap;
+use wire::{ClusterConfig, Epoch, GroupId};
+
+/// One register.
+#[derive(Clone, Debug)]
+struct Seen {
+    initial: RegisterValue,
+    /// By ballot: the value and the acceptors (bits) that ever accepted it.
+    accepted: BTreeMap<Ballot, (RegisterValue, u8)>,
+    chosen: Option<Proposal>,
+}
+
+/// All registers.
+#[derive(Clone, Debug)]
+pub struct Ghost {
+    groups: BTreeMap<GroupId, Seen>,
+}
+
+impl Ghost {
+    /// Before anything was accepted.
+    #[must_use]
+    pub fn new(config: &ClusterConfig) -> Ghost {
+        let seen = |group: &wire::config::GroupConfig| {
+            let source = config.sets.iter().find(|s| s.group == group.id).map(|s| s.source);
+            let in_sync = source.map_or(Servers::NONE, Servers::only);
+            let initial = RegisterValue { epoch: Epoch(0), holder: None, in_sync };
+            Seen { initial, accepted: BTreeMap::new(), chosen: None }
+        };
+        Ghost { groups: config.groups.iter().map(|g| (g.id, seen(g))).collect() }
+    }
+
+    /// An acceptor durably holds a proposal. An error: two values at one ballot.
+    fn note(&mut self, group: GroupId, acceptor: u8, proposal: Proposal) -> Result<(), String> {
+        let Some(seen) = self.groups.get_mut(&group) else { return Ok(()) };
+        let entry = seen.accepted.entry(proposal.ballot).or_insert((proposal.value, 0));
+        if entry.0 != proposal.value {
+            return Err(format!("{group}: two values at {:?}: {:?} and {:?}", proposal.ballot, entry.0, proposal.value));
+        }
+        entry.1 |= 1 << acceptor;
+        if entry.1.count_ones() >= 2 && seen.chosen.is_none_or(|c| c.ballot < proposal.ballot) {
+            let before = seen.chosen.map_or(seen.initial, |c| c.value);
+            let new = proposal.value;
+            if new.epoch < before.epoch || (new.epoch == before.epoch && new.holder != before.holder) {
+                return Err(format!("{group}: {new:?} was chosen after {before:?}"));
+            }
+            seen.chosen = Some(proposal);
+        }
+        Ok(())
+    }
+
+    /// The value chosen last.
+    #[must_use]
+    pub fn chosen(&self, group: GroupId) -> Option<RegisterValue> {
+        self.groups.get(&group).map(|s| s.chosen.map_or(s.initial, |c| c.value))
+    }
+}
+
+impl World {
+    /// Looks at every durable acceptor.
+    pub fn note_registers(&mut self) {
+        let mut found = Vec::new();
+        for (host, h) in self.hosts.iter().enumerate() {
+            let groups = h.record.iter().flat_map(|r| &r.groups);
+            found.extend(groups.filter_map(|(id, g)| g.register.acceptor.accepted.map(|p| (*id, host as u8, p))));
+        }
+        let groups = self.witness.record.iter().flat_map(|r| &r.groups);
+        found.extend(groups.filter_map(|(id, g)| g.acceptor.accepted.map(|p| (*id, 2, p))));
+        for (group, acceptor, proposal) in found {
+            if let Err(text) = self.ghost.note(group, acceptor, proposal) {
+                self.fail(1, text);
+            }
+        }
+    }
+
+    /// The hosts that must hold what this host acknowledges at this moment.
+    #[must_use]
+    pub fn copies_by_register(&self, group: GroupId, host: usize) -> Hosts {
+        self.ghost.chosen(group).map_or(0, |v| v.in_sync.0) | (1 << host)
+    }
+}

@@ -1,0 +1,37 @@
+//! Invariant 6: disk, mount, address, script; the reverse when a group stops.
+
+use crate::world::World;
+use engine::action::Step;
+
+impl World {
+    /// A step is about to take effect.
+    pub fn check_order(&mut self, host: usize, step: &Step) {
+        let kernel = &self.hosts[host].kernel;
+        let mounted = |group| self.sets_of(group).iter().all(|s| kernel.mounts.contains_key(&(group, *s)));
+        let broken = match step {
+            Step::AddAddress { group, .. } => (!mounted(*group)).then_some("an address before the mount"),
+            Step::StartScript { group, .. } => {
+                let addressed = kernel.addresses.keys().any(|(g, _)| g == group);
+                (!mounted(*group) || !addressed).then_some("a script before mount and address")
+            }
+            Step::Unmount { group, force: false, .. } => {
+                kernel.apps.contains_key(group).then_some("an unmount before the script was stopped")
+            }
+            Step::Mount { .. }
+            | Step::Unmount { force: true, .. }
+            | Step::ProbeAddress { .. }
+            | Step::Announce { .. }
+            | Step::RemoveAddress { .. }
+            | Step::StopScript { .. }
+            | Step::Kill { .. }
+            | Step::Observe { .. } => None,
+        };
+        if let Some(what) = broken {
+            // A fence may have taken away, under a plan that runs, what the plan had built.
+            let fenced = self.hosts[host].disks.values().any(|d| !d.front);
+            if !fenced {
+                self.fail(6, format!("server{}: {what}: {step:?}", host + 1));
+            }
+        }
+    }
+}

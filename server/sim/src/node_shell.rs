@@ -1,0 +1,304 @@
+//! The node process's shell: performs an engine's actions on the simulated store, network and kernel.
+
+use crate::app::App;
+use crate::machines::ADDRESS_LIFETIME;
+use crate::net::Machine;
+use crate::trace::{Column, Detail};
+use crate::world::{Event, Failure, Packet, World};
+use engine::action::{ActionId, Step, StoreToken};
+use engine::input::{Outcome, Party};
+use engine::{Action, Input, Record};
+use peer::cluster::ClusterMessage;
+use peer::control::DiskOrder;
+use std::rc::Rc;
+use wire::{Command, CommandId, Event as Recorded, EventKind, GroupId, Operation, Revision, WallClock};
+
+/// Of a store, in microseconds: mostly one flush of the disk.
+const STORE: (u64, u64) = (300, 9_000);
+/// Of a step on the host.
+const STEP: (u64, u64) = (2_000, 80_000);
+/// Tells one step in so many that it failed, while faults are about.
+const STEP_FAILS_PER_MILLE: u64 = 4;
+
+impl World {
+    /// One turn of an engine.
+    pub fn engine_input(&mut self, host: usize, input: Input) {
+        let time = self.hosts[host].time(self.queue.now());
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        let process = node.process;
+        node.engine.handle(input, time);
+        self.drain_engine(host, process);
+    }
+
+    /// Performs what an engine has queued, and sets its next waking.
+    pub fn drain_engine(&mut self, host: usize, process: u64) {
+        let Some(node) = self.hosts[host].node.as_mut().filter(|n| n.process == process) else { return };
+        if let Some(why) = node.engine.halted() {
+            let why = format!("engine of server{} halted: {why}", host + 1);
+            return self.fail_with(Failure::Crash(why));
+        }
+        for action in node.engine.take_actions() {
+            self.engine_acts(host, action);
+        }
+        let now = self.queue.now();
+        let clock = self.hosts[host].clock;
+        let Some(node) = self.hosts[host].node.as_mut().filter(|n| n.process == process) else { return };
+        let Some(deadline) = node.engine.next_deadline() else { return };
+        let at = clock.moment(deadline).max(now + 1);
+        if node.wake.is_none_or(|wake| wake > at || wake <= now) {
+            node.wake = Some(at);
+            self.queue.at(at, Event::NodeWake { host, process, at });
+        }
+    }
+
+    /// An engine's deadline.
+    pub fn node_wakes(&mut self, host: usize, process: u64, at: u64) {
+        let Some(node) = self.hosts[host].node.as_mut().filter(|n| n.process == process && n.wake == Some(at)) else { return };
+        node.wake = None;
+        self.engine_input(host, Input::DeadlineReached);
+    }
+
+    fn engine_acts(&mut self, host: usize, action: Action) {
+        let after = match &action {
+            Action::Send { after, .. } | Action::OrderDisk { after, .. } | Action::Perform { after, .. } => *after,
+            Action::Store { .. }
+            | Action::SendHeartbeat { .. }
+            | Action::Record { .. }
+            | Action::Keep { .. }
+            | Action::Answer { .. } => None,
+        };
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        match after {
+            Some(token) if token > node.stored => node.waiting.push((token, action)),
+            _ => self.perform_engine(host, action),
+        }
+    }
+
+    fn perform_engine(&mut self, host: usize, action: Action) {
+        let now = self.queue.now();
+        match action {
+            Action::Store { token, record } => self.store(host, token, record),
+            Action::SendHeartbeat { link, beat } => {
+                self.check_beat(host, &beat);
+                let (from, to) = (self.hosts[host].machine(), self.hosts[1 - host].machine());
+                let Some(node) = self.hosts[host].node.as_mut() else { return };
+                node.counter += 1;
+                let counter = node.counter;
+                if let Some(delay) = self.net.datagram(link, from, to) {
+                    let event = Event::Datagram { host: 1 - host, link, beat: Rc::new(beat), counter };
+                    self.queue.after(delay, event);
+                }
+            }
+            Action::Send { to, message, .. } => self.send_cluster(host, to, message),
+            Action::OrderDisk { set, order, .. } => self.order_disk(host, set, order),
+            Action::Perform { id, step, timeout_us, .. } => self.begin_step(host, id, step, timeout_us),
+            Action::Record { event } => self.record_event(host, event),
+            Action::Keep { event } => self.engine_input(host, Input::EventRecorded { event }),
+            Action::Answer { reply } => {
+                self.trace.step(now, Column::Server(host), || format!("answer {}: {:?}", reply.id, reply.result));
+                let known = self.hosts[host].node.as_mut().is_some_and(|n| n.commands.remove(&reply.id));
+                if !known {
+                    self.fail(9, format!("server{} answers {} twice or unasked", host + 1, reply.id));
+                }
+            }
+        }
+    }
+
+    fn record_event(&mut self, host: usize, kind: EventKind) {
+        let now = self.queue.now();
+        self.trace.step(now, Column::Server(host), || format!("event: {kind:?}"));
+        if let EventKind::InvariantBroken { name } = &kind {
+            let text = format!("engine of server{}: {name}", host + 1);
+            return self.fail_with(Failure::Crash(text));
+        }
+        let origin = self.hosts[host].id;
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        node.events += 1;
+        let number = self.checks.next_event();
+        let event = Recorded { origin, number, at: WallClock(now / 1000), kind };
+        self.engine_input(host, Input::EventRecorded { event });
+    }
+
+    fn send_cluster(&mut self, host: usize, to: Party, message: ClusterMessage) {
+        let now = self.queue.now();
+        self.check_message(host, &message);
+        if self.trace.wants(Detail::Steps) {
+            let text = match &message {
+                ClusterMessage::Register { group, message } => Some(format!("-> {to:?} {group} {message:?}")),
+                ClusterMessage::Introduce { groups, .. } => Some(format!("-> {to:?} Introduce {groups:?}")),
+                _ => None,
+            };
+            if let Some(text) = text {
+                self.trace.step(now, Column::Server(host), || text);
+            }
+        }
+        let Some(node) = self.hosts[host].node.as_ref() else { return };
+        let channel = match to {
+            Party::Twin => node.twin,
+            Party::Witness => node.witness,
+        };
+        if let Some((conn, end)) = channel {
+            self.send(conn, 1 - end, Packet::Cluster(Box::new(message)));
+        }
+    }
+
+    fn store(&mut self, host: usize, token: StoreToken, record: Record) {
+        let delay = self.rng.range(STORE.0, STORE.1);
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        if node.storing.is_some() {
+            node.store_next = Some((token, record));
+            return;
+        }
+        node.storing = Some((token, record));
+        let process = node.process;
+        self.queue.after(delay, Event::Stored { host, process });
+    }
+
+    /// A store is done: what waited for it goes on.
+    pub fn stored(&mut self, host: usize, process: u64) {
+        let Some(node) = self.hosts[host].node.as_mut().filter(|n| n.process == process) else { return };
+        let Some((token, record)) = node.storing.take() else { return };
+        node.stored = token;
+        let next = node.store_next.take();
+        let (ready, waiting) = std::mem::take(&mut node.waiting).into_iter().partition(|(t, _)| *t <= token);
+        node.waiting = waiting;
+        let ready: Vec<(StoreToken, Action)> = ready;
+        self.check_record(host, &record);
+        self.hosts[host].record = Some(record);
+        self.note_registers();
+        if let Some((token, record)) = next {
+            self.store(host, token, record);
+        }
+        for (_, action) in ready {
+            self.perform_engine(host, action);
+        }
+        self.engine_input(host, Input::Stored { token });
+    }
+
+    fn begin_step(&mut self, host: usize, id: ActionId, step: Step, timeout_us: u64) {
+        let now = self.queue.now();
+        self.trace.step(now, Column::Server(host), || format!("step {}: {step:?}", id.0));
+        let fails = self.plan.is_on(now) && self.rng.per_mille(STEP_FAILS_PER_MILLE);
+        let delay = self.rng.range(STEP.0, STEP.1).min(timeout_us);
+        let boots = self.hosts[host].boots;
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        if !node.steps.insert(id) {
+            return self.fail(9, format!("server{} uses {id:?} twice", host + 1));
+        }
+        let process = node.process;
+        self.queue.after(delay, Event::StepDone { host, boots, process, id, step: Box::new(step), fails });
+    }
+
+    /// A step takes effect.
+    pub fn step_done(&mut self, host: usize, process: u64, id: ActionId, step: &Step, fails: bool) {
+        let now = self.queue.now();
+        let outcome = if fails {
+            Outcome::Failed { reason: "simulated".into() }
+        } else {
+            self.hosts[host].kernel.expire(now);
+            self.apply_step(host, step)
+        };
+        self.trace.step(now, Column::Server(host), || format!("step {} {outcome:?}", id.0));
+        let frozen = self.hosts[host].frozen_until;
+        if now < frozen {
+            self.queue.at(frozen, Event::Outcome { host, process, id, outcome });
+        } else {
+            self.outcome_arrived(host, process, id, outcome);
+        }
+    }
+
+    /// The engine learns what became of a step.
+    pub fn outcome_arrived(&mut self, host: usize, process: u64, id: ActionId, outcome: Outcome) {
+        if self.hosts[host].node.as_ref().is_some_and(|n| n.process == process) {
+            self.engine_input(host, Input::Performed { id, outcome });
+        }
+    }
+
+    fn apply_step(&mut self, host: usize, step: &Step) -> Outcome {
+        self.check_order(host, step);
+        let now = self.queue.now();
+        match step {
+            Step::Mount { group, set, .. } => {
+                let Some(device) = self.hosts[host].disks.get(set).filter(|d| d.front).map(|d| d.process) else {
+                    return Outcome::Failed { reason: "no such device".into() };
+                };
+                self.hosts[host].kernel.mounts.insert((*group, *set), device);
+            }
+            Step::Unmount { group, set, force } => {
+                let busy = self.hosts[host].kernel.apps.get(group).is_some();
+                if busy && !force {
+                    return Outcome::Failed { reason: "the file system is in use".into() };
+                }
+                let requests = self.hosts[host].disks.get(set).is_some_and(|d| !d.requests.is_empty());
+                if requests && !force {
+                    return Outcome::Unknown { reason: "input and output hangs".into() };
+                }
+                self.hosts[host].kernel.mounts.remove(&(*group, *set));
+                self.hosts[host].kernel.apps.remove(group);
+            }
+            Step::ProbeAddress { group, .. } => {
+                let public = crate::net::PUBLIC;
+                let (from, to) = (self.hosts[host].machine(), self.hosts[1 - host].machine());
+                let reachable = self.net.is_open(public, from, to) && self.net.is_open(public, to, from);
+                self.hosts[1 - host].kernel.expire(now);
+                let there = self.hosts[1 - host].kernel.addresses.keys().any(|(g, _)| g == group);
+                if reachable && there {
+                    return Outcome::AddressInUse { by: "the twin".into() };
+                }
+            }
+            Step::AddAddress { group, address } => {
+                self.hosts[host].kernel.addresses.insert((*group, *address), now + ADDRESS_LIFETIME);
+                self.check_addresses(host, *group);
+            }
+            Step::Announce { .. } => {}
+            Step::RemoveAddress { group, address } => drop(self.hosts[host].kernel.addresses.remove(&(*group, *address))),
+            Step::StartScript { group, .. } => self.start_app(host, *group),
+            Step::StopScript { group } | Step::Kill { group } => drop(self.hosts[host].kernel.apps.remove(group)),
+            Step::Observe { group } => return self.observe(host, *group),
+        }
+        Outcome::Done
+    }
+
+    fn start_app(&mut self, host: usize, group: GroupId) {
+        if self.hosts[host].kernel.apps.get(&group).is_some_and(|a| !a.broken) {
+            return;
+        }
+        let life = self.fresh_process();
+        let sets = self.sets_of(group);
+        self.hosts[host].kernel.apps.insert(group, App::new(life, sets));
+        self.queue.after(1_000, Event::App { host, group, life });
+    }
+
+    fn observe(&self, host: usize, group: GroupId) -> Outcome {
+        let kernel = &self.hosts[host].kernel;
+        let sets = self.sets_of(group);
+        Outcome::Observed {
+            mounted: sets.iter().all(|s| kernel.mounts.contains_key(&(group, *s))),
+            addressed: kernel.addresses.keys().any(|(g, _)| *g == group),
+            processes: kernel.apps.contains_key(&group),
+        }
+    }
+
+    /// An operator orders something at a server, with the revision its page shows.
+    pub fn command(&mut self, host: usize, what: Operation) {
+        let now = self.queue.now();
+        let time = self.hosts[host].time(now);
+        self.next_command += 1;
+        let id = CommandId(self.next_command);
+        self.trace.step(now, Column::Client, || format!("operator at server{}: {id} {what:?}", host + 1));
+        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        let revision: Revision = node.engine.view(time, WallClock(now / 1000)).revision;
+        node.commands.insert(id);
+        self.engine_input(host, Input::CommandGiven { command: Command { id, revision, what } });
+    }
+
+    /// Whether an order renews a lease, for the trace.
+    #[must_use]
+    pub fn is_routine(order: &DiskOrder) -> bool {
+        matches!(order, DiskOrder::Lease { .. } | DiskOrder::Report | DiskOrder::Grant { .. })
+    }
+
+    /// The machine of a host by index.
+    #[must_use]
+    pub fn machine(&self, host: usize) -> Machine { self.hosts[host].machine() }
+}
