@@ -26,6 +26,7 @@ pub(crate) struct Guarded {
 enum Order {
     Guard(Guarded),
     NodePresent(bool),
+    Look,
     Fence(SyncSender<()>),
 }
 
@@ -76,6 +77,11 @@ impl Guard {
         self.until.store(value, Ordering::SeqCst);
     }
 
+    /// The lease has ended, or runs again: acted upon at once.
+    pub(crate) fn look(&self) {
+        let _ = self.orders.try_send(Order::Look);
+    }
+
     /// Kills, aborts, unmounts and drops, once.
     pub(crate) fn fence(&mut self) {
         if self.fencing.is_none() {
@@ -117,7 +123,7 @@ fn watch(mut state: State, queue: &Receiver<Order>) {
                 fence(&mut state);
                 let _ = done.try_send(());
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         tick(&mut state);

@@ -50,7 +50,10 @@ impl Loop {
             }
             Action::OpenFrontEnd { op } => self.parts.worker.open(op),
             Action::CloseFrontEnd { op, abort } => self.parts.worker.close(op, abort),
-            Action::LeaseEnded | Action::LeaseRuns => self.parts.guard.lease(self.parts.core.lease()),
+            Action::LeaseEnded | Action::LeaseRuns => {
+                self.parts.guard.lease(self.parts.core.lease());
+                self.parts.guard.look();
+            }
             Action::Fenced => self.parts.guard.fence(),
             Action::Tell(message) => self.tell(message),
             Action::Exit => self.exit = true,

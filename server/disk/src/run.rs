@@ -78,7 +78,9 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
     let parts = Parts { ring, core, pools, backing, guard, worker, control, connector, inbox, signals };
     let mut turning = Loop::new(parts, options.size, data_at);
-    turning.turn_until_exit(SPIN)
+    turning.turn_until_exit(SPIN)?;
+    tracing::info!(set = %options.set, side = %options.side, "disk process ends");
+    Ok(())
 }
 
 fn read_key(path: &Path) -> anyhow::Result<Key> {

@@ -5,7 +5,7 @@ use disk::{DiskOptions, FormatOptions, control_bytes};
 use os::loopdev::{HostLoops, LoopDevices as _};
 use os::mount::{HostMounts, Mounts as _};
 use peer::control::{DiskOrder, DiskStatus, Done, FromDisk, OrderFault, Role, Ticket, ToDisk};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -133,18 +133,22 @@ impl Host {
         self.connect();
     }
 
-    /// Connects as the node process.
+    /// Connects as the node process. A killed predecessor's ring keeps its socket for a moment: what connects to that is
+    /// cut off and tries again, as the node process does.
     pub fn connect(&mut self) {
         let began = Instant::now();
-        let stream = loop {
-            match UnixStream::connect(&self.options.control) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(began.elapsed() < PATIENCE, "no control socket: {error}"),
+        loop {
+            assert!(began.elapsed() < PATIENCE, "no control socket");
+            if let Ok(stream) = UnixStream::connect(&self.options.control) {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut node = Node { stream, decoder: Decoder::default(), tickets: 0, status: None };
+                if node.try_order(DiskOrder::Report).is_ok() {
+                    self.node = Some(node);
+                    return;
+                }
             }
             std::thread::sleep(Duration::from_millis(5));
-        };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        self.node = Some(Node { stream, decoder: Decoder::default(), tickets: 0, status: None });
+        }
     }
 
     /// The node process goes away.
@@ -167,7 +171,7 @@ impl Host {
         let node = self.node();
         node.status = None;
         while node.status.is_none() {
-            node.receive();
+            node.receive().unwrap();
         }
         *node.status.clone().unwrap()
     }
@@ -234,29 +238,35 @@ impl Host {
 
 impl Node {
     fn order(&mut self, order: DiskOrder) -> Result<Done, OrderFault> {
+        self.try_order(order).expect("the disk process does not answer")
+    }
+
+    fn try_order(&mut self, order: DiskOrder) -> io::Result<Result<Done, OrderFault>> {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.stream.write_all(&encode(&ToDisk { ticket, order }).unwrap()).unwrap();
+        self.stream.write_all(&encode(&ToDisk { ticket, order }).unwrap())?;
         loop {
-            if let Some((answered, result)) = self.receive() {
+            if let Some((answered, result)) = self.receive()? {
                 assert_eq!(answered, ticket, "one result for each order, in this script in order");
-                return result;
+                return Ok(result);
             }
         }
     }
 
-    fn receive(&mut self) -> Option<(Ticket, Result<Done, OrderFault>)> {
+    fn receive(&mut self) -> io::Result<Option<(Ticket, Result<Done, OrderFault>)>> {
         loop {
             match self.decoder.next::<FromDisk>().unwrap() {
-                Some(FromDisk::Done { ticket, result }) => return Some((ticket, result)),
+                Some(FromDisk::Done { ticket, result }) => return Ok(Some((ticket, result))),
                 Some(FromDisk::Status(status)) => {
                     self.status = Some(status);
-                    return None;
+                    return Ok(None);
                 }
                 None => {
                     let mut bytes = [0; 4096];
-                    let length = self.stream.read(&mut bytes).expect("the disk process does not answer");
-                    assert!(length > 0, "the disk process closed the control socket");
+                    let length = self.stream.read(&mut bytes)?;
+                    if length == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
                     self.decoder.push(&bytes[..length]);
                 }
             }
@@ -266,6 +276,9 @@ impl Node {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+            println!("the disk process of server {} had ended: {status}", self.options.side.0);
+        }
         self.kill();
         // What a killed process leaves is swept by its successor; here there is none. Loops first: they are found by the path
         // of the mount.
