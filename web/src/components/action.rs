@@ -105,10 +105,7 @@ fn beside(page: Page, lang: Lang, face: &Face, what: Operation) -> String {
                 text::label(lang, Label::NoEffect).to_owned()
             }
         },
-        Face::Ready => page.with(|lang, view, _| {
-            text::ending(lang, what, view)
-                .map_or(String::new(), |e| e.effects.into_iter().next().unwrap_or_default())
-        }),
+        Face::Ready => page.with(|lang, view, _| text::consequence(lang, what, view).unwrap_or_default()),
     }
 }
 
@@ -155,7 +152,7 @@ fn Ask(what: Memo<Operation>) -> impl IntoView {
     view! {
         <div class="ask" role="alertdialog" aria-labelledby="ask-title" aria-describedby="ask-effects" data-testid="dialog"
             on:keydown=move |event: web_sys::KeyboardEvent| if event.key() == "Escape" { close() }>
-            <h4 id="ask-title">{title}</h4>
+            <h3 id="ask-title">{title}</h3>
             <ul id="ask-effects">{move || effects().into_iter().map(|e| view! { <li>{e}</li> }).collect_view()}</ul>
             <p class="choice">
                 <button class="button primary" data-testid="dialog-confirm"

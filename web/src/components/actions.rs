@@ -100,10 +100,12 @@ fn Offers(offers: Memo<Vec<Offer>>) -> impl IntoView {
         <Show when=move || offers.with(Vec::is_empty)>
             <p class="detail">{move || page.t(Label::NoActions)}</p>
         </Show>
+        <div class="offers">
         <For each=move || offers.get() key=|offer| format!("{:?}", offer.what) let(first)>
             <Action offer=Signal::derive(move || {
                 offers.with(|all| all.iter().find(|o| o.what == first.what).copied().unwrap_or(first))
             })/>
         </For>
+        </div>
     }
 }

@@ -1,13 +1,21 @@
 //! Before there is a cluster: this server's pairing code, and how the first server makes twins of two.
 
+use crate::api;
 use crate::page::page;
 use leptos::prelude::*;
+use leptos::task::spawn_local;
 use wire::text::Label;
 
 /// The page of a server without a cluster.
 #[component]
 pub fn NoCluster() -> impl IntoView {
     let page = page();
+    // The session may be older than the server's code.
+    spawn_local(async move {
+        if let Ok(session) = api::session().await {
+            page.session.set(Some(session));
+        }
+    });
     let code = move || page.session.with(|s| s.as_ref().and_then(|s| s.pairing_code.clone()));
     view! {
         <main id="main" class="narrow" data-testid="no-cluster">

@@ -24,7 +24,7 @@ pub use label::{Label, label};
 pub use names::Names;
 pub use number::{about_ms, blocks, bytes, bytes_per_s, count, milliseconds, percent, round_trip, seconds};
 pub use operation::{
-    Ending, demo_failed, ending, link_cut, link_mend, operation, operation_pending, server_kill,
+    Ending, consequence, demo_failed, ending, link_cut, link_mend, operation, operation_pending, server_kill,
     server_restart,
 };
 pub use refusal::{Refused, greyed, refusal, refused};

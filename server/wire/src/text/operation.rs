@@ -1,9 +1,10 @@
 //! Operator's acts: buttons, what is under way, and what a dialog says will stop (VISUAL 7: never "Are you sure?").
 
 use crate::command::Operation;
+use crate::ids::NodeId;
 use crate::text::number::about_ms;
 use crate::text::{Lang, Names, say};
-use crate::view::{ClusterView, GroupState, StepProgress};
+use crate::view::{ClusterView, GroupState, Outcome, ServerState, Standby, StepProgress};
 
 /// A button's words, understandable alone.
 #[must_use]
@@ -99,12 +100,43 @@ pub fn ending(lang: Lang, what: Operation, view: &ClusterView) -> Option<Ending>
     Some(Ending { title: operation(lang, what, names), effects })
 }
 
-fn forecast_ms(view: &ClusterView, server: crate::ids::NodeId) -> Option<u64> {
+/// One sentence beside a button that is ready: whom the operation touches. `None` when nobody.
+#[must_use]
+pub fn consequence(lang: Lang, what: Operation, view: &ClusterView) -> Option<String> {
+    let Operation::StopServer { server } = what else {
+        return ending(lang, what, view).and_then(|e| e.effects.into_iter().next());
+    };
+    let names = Names(view);
+    let here = view.groups.iter().filter(|g| g.active == Some(server) && g.state != GroupState::Stopped);
+    let ids: Vec<_> = here.clone().map(|g| g.id).collect();
+    let moves = takes_over(view, server) && here.clone().all(|g| g.standby == Standby::Ready);
+    let (groups, twin, server) =
+        (names.groups(&ids, lang), names.server(server.twin()), names.server(server));
+    Some(match (ids.len(), moves) {
+        (0, _) => say!(lang, "No group runs on {server}.", "{server} で活性のグループはありません。"),
+        (1, true) => say!(lang, "{groups} moves to {twin} first.", "先に {groups} を {twin} へ移動します。"),
+        (_, true) => say!(lang, "{groups} move to {twin} first.", "先に {groups} を {twin} へ移動します。"),
+        (1, false) => say!(
+            lang,
+            "{groups} stops too: nothing could take over.",
+            "{groups} も停止します。引き継ぎ先はありません。"
+        ),
+        (_, false) => say!(
+            lang,
+            "{groups} stop too: nothing could take over.",
+            "{groups} も停止します。引き継ぎ先はありません。"
+        ),
+    })
+}
+
+fn takes_over(view: &ClusterView, server: NodeId) -> bool {
+    view.servers.iter().any(|s| s.id != server && s.state == ServerState::Normal)
+}
+
+fn forecast_ms(view: &ClusterView, server: NodeId) -> Option<u64> {
     view.forecasts.iter().find(|f| f.server == server).and_then(|f| match f.outcome {
-        crate::view::Outcome::Moves { about_ms } => Some(about_ms),
-        crate::view::Outcome::NothingStops
-        | crate::view::Outcome::Stops
-        | crate::view::Outcome::StopsWithoutVote => None,
+        Outcome::Moves { about_ms } => Some(about_ms),
+        Outcome::NothingStops | Outcome::Stops | Outcome::StopsWithoutVote => None,
     })
 }
 
@@ -138,7 +170,7 @@ fn away(lang: Lang, group: &str, to: &str, about: Option<String>) -> String {
     }
 }
 
-fn stop_server(lang: Lang, server: crate::ids::NodeId, view: &ClusterView) -> Vec<String> {
+fn stop_server(lang: Lang, server: NodeId, view: &ClusterView) -> Vec<String> {
     let names = Names(view);
     let twin_takes =
         view.servers.iter().any(|s| s.id != server && s.state == crate::view::ServerState::Normal);
@@ -148,7 +180,7 @@ fn stop_server(lang: Lang, server: crate::ids::NodeId, view: &ClusterView) -> Ve
         .iter()
         .filter(|g| g.active == Some(server) && g.state != GroupState::Stopped)
         .map(|g| {
-            if twin_takes && g.standby == crate::view::Standby::Ready {
+            if twin_takes && g.standby == Standby::Ready {
                 away(lang, &g.name, &names.server(server.twin()), about.clone())
             } else {
                 cut_off(lang, &g.name, g.addresses.first().map(ToString::to_string))

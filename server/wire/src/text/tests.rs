@@ -337,18 +337,22 @@ fn operations_speak_and_endings_name_what_stops() {
             });
         }
     }
+    let stop = Operation::StopServer { server: ONE };
+    assert_eq!(consequence(Lang::En, stop, &view).unwrap(), "files moves to server2 first.");
+    both("consequence", |l| consequence(l, stop, &view).unwrap());
+    assert_eq!(consequence(Lang::En, Operation::RecoverServer { server: ONE }, &view), None);
     let moving = Operation::MoveGroup { group: FILES, to: TWO };
     assert_eq!(operation_pending(Lang::En, moving, &view), "Moving, step 2 of 2");
-    let stop = ending(Lang::En, Operation::StopServer { server: ONE }, &view).unwrap();
     assert_eq!(
-        stop.effects,
+        ending(Lang::En, stop, &view).unwrap().effects,
         [
             "files stops, then starts on server2: clients wait about 2\u{a0}s.",
             "Until server1 is started again the data is on server2 only, and nothing could take over.",
         ]
     );
     view.groups[0].standby = Standby::Rebuilding;
-    let stop = ending(Lang::En, Operation::StopServer { server: ONE }, &view).unwrap();
+    both("consequence", |l| consequence(l, stop, &view).unwrap());
+    let stop = ending(Lang::En, stop, &view).unwrap();
     assert_eq!(stop.effects[0], "Clients of files (192.168.10.50) are cut off until you start it again.");
     assert_eq!(ending(Lang::En, Operation::RecoverServer { server: ONE }, &view), None);
 }
