@@ -41,7 +41,7 @@ pub fn check_name(name: &str) -> Result<(), NameFault> {
     let upper = name.to_ascii_uppercase();
     let numbered = (upper.starts_with("COM") || upper.starts_with("LPT"))
         && upper.len() == 4
-        && upper.bytes().nth(3).is_some_and(|b| (b'1'..=b'9').contains(&b));
+        && upper.as_bytes().get(3).is_some_and(|b| (b'1'..=b'9').contains(b));
     if numbered || DEVICE_NAMES.contains(&upper.as_str()) {
         return Err(NameFault::Reserved);
     }

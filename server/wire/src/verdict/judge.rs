@@ -29,7 +29,7 @@ fn kind(view: &ClusterView) -> (Tone, Kind) {
     if let Some(kind) = warn(view) {
         return (Tone::Warn, kind);
     }
-    let planned = view.groups.iter().find_map(|g| planned(g));
+    let planned = view.groups.iter().find_map(planned);
     planned.map_or((Tone::Ok, Kind::Protected), |kind| (Tone::Move, kind))
 }
 
@@ -310,10 +310,7 @@ fn rows(view: &ClusterView, kind: &Kind, tone: Tone) -> Vec<Row> {
     if tone == Tone::Bad {
         rows.extend(todo.clone());
     }
-    let alone = match kind {
-        Kind::OnlyOn { server } => Some(*server),
-        _ => None,
-    };
+    let alone = if let Kind::OnlyOn { server } = kind { Some(*server) } else { None };
     let told = |f: &crate::view::Forecast| match alone {
         Some(server) => f.server == server,
         None => f.outcome != Outcome::NothingStops || matches!(kind, Kind::Protected | Kind::NoGroups),
