@@ -338,10 +338,13 @@ impl Group {
                 (Target::Up, _) => Part::Starting,
             };
         }
-        let holder = self.register.known().holder == Some(core.me);
+        let known = self.register.known().holder;
+        let holder = known == Some(core.me);
         let unclean = !self.clean && !core.sets_of(self.id).is_empty();
         match self.target {
-            Target::Up => Part::Starting,
+            // Waiting for the other server to hand it over is not yet starting.
+            Target::Up if holder || known.is_none() => Part::Starting,
+            Target::Up => Part::Down,
             Target::Down if holder && (self.given_up || unclean) => Part::GivenUp,
             Target::Down => Part::Down,
         }
@@ -436,7 +439,7 @@ impl Group {
         }
         let fenced_itself = core.sets_of(self.id).iter().any(|s| role(core, *s) == Some(Role::Fenced));
         let here = self.is_here(core);
-        if fenced_itself && (here || self.target == Target::Up) {
+        if fenced_itself && !self.given_up && (here || self.target == Target::Up) {
             return self.fence(core, FenceCause::RightLost);
         }
         if !here {
@@ -488,11 +491,7 @@ impl Group {
         self.clean = false;
         self.suspended = false;
         self.readmission = Readmission::Idle;
-        for set in core.sets_of(self.id) {
-            if matches!(role(core, set), Some(Role::Active | Role::Activating | Role::Deactivating)) {
-                core.order(set, DiskOrder::Fence, What::Fence, timing::step::ORDER);
-            }
-        }
+        self.fence_sets(core);
         let mut waits = BTreeMap::new();
         for address in self.addresses.iter().filter(|a| a.is != Is::Absent) {
             let step = Step::RemoveAddress { group: self.id, address: address.ip };
@@ -530,22 +529,27 @@ impl Group {
         }
     }
 
+    fn fence_sets(&mut self, core: &mut Core) {
+        for set in core.sets_of(self.id) {
+            let active =
+                matches!(role(core, set), Some(Role::Active | Role::Activating | Role::Deactivating));
+            if active && !core.sets.get(&set).is_some_and(|s| s.awaits(What::Fence)) {
+                core.order(set, DiskOrder::Fence, What::Fence, timing::step::ORDER);
+            }
+        }
+    }
+
     /// Fencing has been answered as far as it will be: done, or once more.
     pub fn judge_fencing(&mut self, core: &mut Core) {
         let Some(fencing) = &self.fencing else { return };
-        let cause = fencing.cause;
-        if !fencing.waits.is_empty() && core.now < fencing.again_at {
+        let (cause, again_at) = (fencing.cause, fencing.again_at);
+        let answered = fencing.waits.is_empty();
+        self.fence_sets(core);
+        if !answered && core.now < again_at {
             return;
         }
-        let seen = self.seen(core);
-        let left = seen.mounts.iter().any(|(_, is)| *is != Is::Absent)
-            || seen.addresses.iter().any(|(_, is)| *is != Is::Absent)
-            || seen.script != Is::Absent;
-        let active = seen.sets.iter().any(|(set, _)| {
-            matches!(role(core, *set), Some(Role::Active | Role::Activating | Role::Deactivating))
-        });
-        if left || active {
-            if core.now >= fencing.again_at {
+        if self.is_here(core) {
+            if core.now >= again_at {
                 self.fence(core, cause);
             }
             return;

@@ -80,8 +80,14 @@ impl Group {
     fn can_hand_over(&self, core: &Core) -> bool {
         let clean = self.clean || core.sets_of(self.id).is_empty();
         let down = self.target == Target::Down && !self.is_here(core) && self.running.is_none();
-        let in_sync = self.register.known().in_sync == Servers::BOTH && self.register.pending().is_empty();
-        down && clean
+        let known = self.register.known();
+        let in_sync = known.in_sync == Servers::BOTH && self.register.pending().is_empty();
+        // Both must want the same, and the twin must have said so in this epoch: or it hands back what it gave away.
+        let told = core.twin.groups.get(&self.id);
+        let agreed = told.is_some_and(|t| t.epoch == known.epoch && t.wanted == self.wanted);
+        agreed
+            && down
+            && clean
             && in_sync
             && self.fencing.is_none()
             && core.takes_part(core.twin_id)
@@ -109,10 +115,12 @@ impl Group {
             let Some(set) = core.sets.get(id).filter(|s| s.present) else {
                 return false;
             };
+            let unequal =
+                set.unequal_since.is_some_and(|at| core.now.since(at) >= core.timing.reconnect_grace);
             let unlinked =
                 set.unlinked_since.is_some_and(|at| core.now.since(at) >= core.timing.reconnect_grace);
             let waiting = set.status.as_ref().and_then(|s| s.waiting_since);
-            unlinked || waiting.is_some_and(|at| core.now.since(at) >= core.timing.io_limit)
+            unlinked || unequal || waiting.is_some_and(|at| core.now.since(at) >= core.timing.io_limit)
         };
         apart || silent || core.sets_of(self.id).iter().any(stuck)
     }

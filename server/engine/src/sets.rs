@@ -61,6 +61,11 @@ pub struct Set {
     pub status: Option<DiskStatus>,
     /// Since when the block link is away, as told.
     pub unlinked_since: Option<Time>,
+    /// Since when the linked twin is not equal although every acknowledgement needs it, and nothing is being rebuilt: it is not
+    /// what the register takes it for (an exchanged or rolled-back disk).
+    pub unequal_since: Option<Time>,
+    /// When `Quit` was last ordered.
+    pub quit_at: Option<Time>,
     tickets: BTreeMap<Ticket, (What, Time)>,
     /// The last `Lease` ordered.
     pub lease_ordered: Option<Option<Time>>,
@@ -101,6 +106,8 @@ impl Set {
             before,
             status: None,
             unlinked_since: None,
+            unequal_since: None,
+            quit_at: None,
             tickets: BTreeMap::new(),
             lease_ordered: None,
             allow_ordered: None,
@@ -130,6 +137,8 @@ impl Set {
         self.present_since = now;
         self.status = None;
         self.unlinked_since = None;
+        self.unequal_since = None;
+        self.quit_at = None;
         self.tickets.clear();
         self.lease_ordered = None;
         self.allow_ordered = None;
@@ -185,6 +194,12 @@ impl Set {
         } else if self.unlinked_since.is_none() {
             self.unlinked_since = Some(now);
         }
+        let odd = status.role == Role::Active
+            && status.linked
+            && status.needs_twin
+            && !status.equal
+            && status.rebuild.is_none();
+        self.unequal_since = if odd { self.unequal_since.or(Some(now)) } else { None };
         self.note_progress(&status, now);
         self.bytes.push_back((now, status.sent_bytes));
         trim(&mut self.bytes, now);

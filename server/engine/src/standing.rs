@@ -22,10 +22,11 @@ impl Group {
             if core.sets.get(&set).is_some_and(|s| s.present && s.status.is_some()) {
                 self.order_grant(core, set);
                 self.order_learn(core, set);
+                self.order_quit(core, set);
                 if core.sets.get(&set).and_then(crate::sets::Set::role) == Some(Role::Active) {
                     self.order_lease(core, set);
-                    self.order_put_out(core, set);
                     self.order_rebuild(core, set);
+                    self.order_put_out(core, set);
                     self.order_admitted(core, set);
                 }
             }
@@ -103,13 +104,28 @@ impl Group {
     }
 
     fn order_rebuild(&mut self, core: &mut Core, set: SetId) {
-        let allowed = core.may_be_rebuilt(core.twin_id);
+        // A silent server may have been down: its copy waits until its state is known. Its node process alone may be away.
+        let heard = core.twin_present() || core.twin.away_since.is_some();
+        let allowed = core.may_be_rebuilt(core.twin_id) && heard;
         let Some(entry) = core.sets.get_mut(&set) else { return };
         if entry.allow_ordered == Some(allowed) {
             return;
         }
         entry.allow_ordered = Some(allowed);
         core.order(set, DiskOrder::AllowRebuild { allowed }, What::Standing, step::ORDER);
+    }
+
+    /// A fenced process serves nobody again: once nothing uses it, it ends, and node starts a fresh one.
+    fn order_quit(&mut self, core: &mut Core, set: SetId) {
+        let mounted = self.mounts.iter().any(|(id, is)| *id == set && *is != crate::plan::Is::Absent);
+        let now = core.now;
+        let Some(entry) = core.sets.get_mut(&set).filter(|s| s.role() == Some(Role::Fenced)) else { return };
+        let recent = entry.quit_at.is_some_and(|at| now.since(at) < timing::ORDER_AGAIN);
+        if mounted || recent || self.fencing.is_some() {
+            return;
+        }
+        entry.quit_at = Some(now);
+        core.order(set, DiskOrder::Quit, What::Standing, step::ORDER);
     }
 
     fn order_admitted(&mut self, core: &mut Core, set: SetId) {
