@@ -57,8 +57,9 @@ pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
         })
     };
     let base = format!("group-{}-on-{}", group.0, on.0);
+    let word_id = format!("{base}-state");
     view! {
-        <section class=class style:--i=row.to_string() data-testid=base.clone() data-state=state
+        <section class=class style:--i=row.to_string() data-testid=base data-state=state
             data-active=move || found.with(|g| g.as_ref().is_some_and(|g| g.active == Some(on))).to_string()>
             <header>
                 <Sign look=look size="s20"/>
@@ -68,7 +69,7 @@ pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
                     view! { <span>{name}</span> }.into_any()
                 }}</h3>
                 <span class=move || format!("word tone-{}", look.get().tone.name())
-                    data-testid=format!("{base}-state")>{word}</span>
+                    data-testid=word_id>{word}</span>
             </header>
             <dl>{move || facts().into_iter().map(|(what, strong, rest)| view! {
                 <dt>{what}</dt><dd><b>{strong}</b>" "{rest}</dd>

@@ -1,12 +1,13 @@
 //! A mirror set between the two places of its group: its state, and the progress of a rebuild towards its target.
 
+use crate::components::progress::{Figures, ProgressBar, progress_of};
 use crate::components::sign::Sign;
 use crate::look;
 use crate::page::page;
 use leptos::prelude::*;
 use wire::ids::SetId;
-use wire::text::{self, Label};
-use wire::view::{Rebuild, SetState, SetView};
+use wire::text;
+use wire::view::{Rebuild, SetState};
 
 /// One mirror set.
 #[component]
@@ -36,7 +37,7 @@ pub fn Mirror(id: SetId) -> impl IntoView {
                             data-testid=format!("set-{}-state", id.0)>{word}</b>
                         <b class="percent" data-testid=format!("set-{}-percent", id.0)>{move || percent(rebuild.get())}</b>
                     </p>
-                    <Bar id/>
+                    <ProgressBar id/>
                     <Figures id/>
                 </div>
             </Show>
@@ -98,60 +99,8 @@ fn Quiet(id: SetId) -> impl IntoView {
     }
 }
 
-#[component]
-fn Bar(id: SetId) -> impl IntoView {
-    let page = page();
-    let set = page.set(id);
-    let rebuild = move || set.with(|s| s.as_ref().and_then(|s| progress_of(&s.state)));
-    let share = move || rebuild().map_or(0, |r| text::percent(r.done, r.total));
-    let left = move || rebuild().is_some_and(|r| r.to.0 == 1);
-    let name = move || {
-        let name = set.with(|s| s.as_ref().map_or_else(String::new, |s| s.name.clone()));
-        format!("{} · {name}", page.t(Label::Rebuilding))
-    };
-    view! {
-        <div class="bar-track" class:left=left role="progressbar" aria-label=name aria-valuemin="0" aria-valuemax="100"
-            aria-valuenow=move || share().to_string()>
-            <i style:width=move || format!("{}%", share())></i>
-        </div>
-    }
-}
-
-#[component]
-fn Figures(id: SetId) -> impl IntoView {
-    let page = page();
-    let set = page.set(id);
-    let tell = move |read: fn(text::Lang, &SetView, &Rebuild) -> String| {
-        let lang = page.lang.get();
-        set.with(|s| {
-            s.as_ref().and_then(|s| progress_of(&s.state).map(|r| read(lang, s, &r))).unwrap_or_default()
-        })
-    };
-    let stalled = move || {
-        set.with(|s| s.as_ref().and_then(|s| progress_of(&s.state)).is_some_and(|r| r.stalled_s >= 10))
-    };
-    view! {
-        <p class="figures">
-            <span data-testid=format!("set-{}-blocks", id.0)>{move || tell(|lang, _, r| text::blocks(lang, r.done, r.total))}</span>
-            <b data-testid=format!("set-{}-speed", id.0)>{move || tell(|lang, _, r| match r.bytes_per_s {
-                0 => text::label(lang, Label::Measuring).to_owned(),
-                speed => text::bytes_per_s(speed),
-            })}</b>
-        </p>
-        <p class="figures">
-            <span><b>{move || tell(|lang, _, r| text::rebuild_kind(lang, r.kind).to_owned())}</b>
-                " · " {move || tell(|_, s, _| s.name.clone())}</span>
-            <b class:tone-warn=stalled data-testid=format!("set-{}-left", id.0)>{move || tell(|lang, _, r| text::left(lang, r))}</b>
-        </p>
-    }
-}
-
 fn percent(rebuild: Option<Rebuild>) -> String {
     rebuild.map_or_else(String::new, |r| format!("{}\u{a0}%", text::percent(r.done, r.total)))
-}
-
-fn progress_of(state: &SetState) -> Option<Rebuild> {
-    if let SetState::Rebuilding { progress } = state { Some(*progress) } else { None }
 }
 
 fn kind_of(state: &SetState) -> &'static str {

@@ -3,6 +3,7 @@
 pub mod action;
 pub mod actions;
 pub mod announce;
+pub mod ask;
 pub mod bar;
 pub mod demo;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod group_facts;
 pub mod incident;
 pub mod link;
 pub mod mirror;
+pub mod progress;
 pub mod server;
 pub mod sign;
 pub mod stale;
