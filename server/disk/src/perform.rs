@@ -4,7 +4,7 @@ use crate::backing::Durable;
 use crate::ring::memory::Buffer;
 use crate::token::DiskJob;
 use crate::turn::{ControlJob, Loop, OWN};
-use mirror::action::{Action, Data, OpId};
+use mirror::action::{Action, Data, LinkFault, OpId};
 use mirror::input::{Input, LocalFault, Range};
 use peer::block::Frame;
 use peer::control::FromDisk;
@@ -43,7 +43,13 @@ impl Loop {
             }
             Action::CloseLink { reason } => {
                 if self.stream.is_some() {
-                    tracing::info!(?reason, "block link closed");
+                    match reason {
+                        // Part of every change of term; a side that refuses makes it happen several times a second.
+                        LinkFault::Restart => tracing::debug!(?reason, "block link closed"),
+                        LinkFault::Stale | LinkFault::Protocol | LinkFault::Stranger | LinkFault::Silent => {
+                            tracing::info!(?reason, "block link closed");
+                        }
+                    }
                     self.drop_stream();
                     self.parts.connector.again();
                 }

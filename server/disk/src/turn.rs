@@ -365,6 +365,7 @@ impl Loop {
             self.drop_stream();
             self.feed(Input::LinkLost);
         }
+        tracing::debug!(dialled, "block link connected");
         self.link_address = stream.local_addr().ok().map(|address| address.ip());
         self.streams += 1;
         match Stream::new(stream.into(), self.streams) {
