@@ -7,18 +7,19 @@ use anyhow::Context as _;
 use disk::control::{Decoder, encode};
 use engine::Input;
 use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
-use peer::control::{DiskOrder, FromDisk, Ticket, ToDisk};
+use os::mount::{HostMounts, Mounts as _};
+use peer::control::{DiskOrder, FromDisk, Role, Ticket, ToDisk};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use wire::config::LinkKind;
 use wire::{ClusterConfig, Incarnation, NodeId, SetId};
 
@@ -30,6 +31,10 @@ const OWN_TICKETS: u64 = 1 << 63;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// For the process to take an order.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks whether a set that has fenced itself is out of use.
+const FENCED_EVERY: Duration = Duration::from_millis(500);
+/// So often a fenced process is told to end before it is killed.
+const QUIT_TRIES: u32 = 6;
 /// For making the control areas of all sets: 8 of them, a few MiB each.
 const FORMAT_LIMIT: Duration = Duration::from_secs(45);
 
@@ -65,6 +70,8 @@ struct Keeper {
     log: PathBuf,
     pid_file: PathBuf,
     options_file: PathBuf,
+    /// Where the set is mounted while it is in use here.
+    points: Vec<String>,
     processes: HostProcesses,
     disks: Disks,
     turns: mpsc::Sender<Turn>,
@@ -90,6 +97,7 @@ impl Disks {
                 log: data.disk_log(set.id),
                 pid_file: data.file(&format!("run/set-{}.pid.json", set.id.0)),
                 options_file: data.file(&format!("run/set-{}.json", set.id.0)),
+                points: points_of(config, set.id),
                 processes: HostProcesses::default(),
                 disks: disks.clone(),
                 turns: turns.clone(),
@@ -152,6 +160,11 @@ fn options(
     }
 }
 
+fn points_of(config: &ClusterConfig, set: SetId) -> Vec<String> {
+    let mounts = config.groups.iter().flat_map(|group| &group.mounts);
+    mounts.filter(|mount| mount.set == set).map(|mount| mount.point.clone()).collect()
+}
+
 fn backing_of(set: &wire::config::SetConfig, me: NodeId) -> PathBuf {
     let [first, second] = &set.backing;
     PathBuf::from(if me == NodeId(1) { first } else { second })
@@ -181,9 +194,14 @@ impl Keeper {
 
     /// Whether the process last started still lives: it may not listen yet, and two would fight over the disk.
     fn lives(&self) -> bool {
+        self.kept().is_some_and(|id| self.processes.is_alive(id))
+    }
+
+    /// The process last started in this life of the host.
+    fn kept(&self) -> Option<ProcessId> {
         let kept = fs::read(&self.pid_file).ok();
         let kept: Option<(ProcessId, Incarnation)> = kept.and_then(|kept| serde_json::from_slice(&kept).ok());
-        kept.is_some_and(|(id, host)| host == self.options.incarnation && self.processes.is_alive(id))
+        kept.filter(|(_, host)| *host == self.options.incarnation).map(|(id, _)| id)
     }
 
     fn start(&self) -> anyhow::Result<ProcessId> {
@@ -217,10 +235,18 @@ impl Keeper {
         }
         let mut decoder = Decoder::default();
         let mut buffer = [0; 16 * 1024];
+        let (mut fenced, mut tries) = (false, 0);
+        let mut look = interval(FENCED_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             tokio::select! {
+                _ = look.tick(), if fenced => if !self.is_used() {
+                    tries += 1;
+                    self.end_fenced(tries);
+                },
                 order = orders.recv() => {
                     let Some(order) = order else { break anyhow::anyhow!("stopped") };
+                    tracing::debug!(set = %self.set, ?order, "order");
                     let bytes = encode(&order)?;
                     match timeout(WRITE_LIMIT, stream.write_all(&bytes)).await {
                         Ok(Ok(())) => {}
@@ -232,7 +258,10 @@ impl Keeper {
                     Ok(0) => break anyhow::anyhow!("it closed its socket"),
                     Ok(length) => {
                         decoder.push(buffer.get(..length).unwrap_or_default());
-                        if let Err(fault) = self.hear(&mut decoder).await { break fault }
+                        match self.hear(&mut decoder).await {
+                            Ok(seen) => fenced = seen.unwrap_or(fenced),
+                            Err(fault) => break fault,
+                        }
                     }
                     Err(fault) => break fault.into(),
                 }
@@ -243,7 +272,27 @@ impl Keeper {
         Err(end)
     }
 
-    async fn hear(&self, decoder: &mut Decoder) -> anyhow::Result<()> {
+    /// A set that has fenced itself serves nothing any more: only a fresh process can.
+    fn end_fenced(&self, tries: u32) {
+        if tries <= QUIT_TRIES {
+            tracing::info!(set = %self.set, "the set has fenced itself and is out of use: its process is replaced");
+            return self.disks.order(self.set, self.disks.own(DiskOrder::Quit));
+        }
+        if let Some(id) = self.kept().filter(|id| self.processes.is_alive(*id)) {
+            tracing::warn!(set = %self.set, pid = id.pid, "a fenced disk process does not end: killed");
+            crate::steps::kill(id.pid);
+        }
+    }
+
+    /// Whether the set's file system is still mounted here.
+    fn is_used(&self) -> bool {
+        let mounted = |point: &String| !matches!(HostMounts.mounted_at(Path::new(point)), Ok(None));
+        self.points.iter().any(mounted)
+    }
+
+    /// Hands on what it said; tells whether the set has fenced itself, if it said so or otherwise.
+    async fn hear(&self, decoder: &mut Decoder) -> anyhow::Result<Option<bool>> {
+        let mut fenced = None;
         while let Some(said) = decoder.next::<FromDisk>()? {
             if let FromDisk::Done { ticket, result } = &said
                 && ticket.0 >= OWN_TICKETS
@@ -253,9 +302,13 @@ impl Keeper {
                 }
                 continue;
             }
+            if let FromDisk::Status(status) = &said {
+                fenced = Some(status.role == Role::Fenced);
+                tracing::debug!(set = %self.set, lease = ?status.lease, linked = status.linked, role = ?status.role, "status");
+            }
             self.tell(Input::DiskSaid { set: self.set, said }).await?;
         }
-        Ok(())
+        Ok(fenced)
     }
 
     async fn tell(&self, input: Input) -> anyhow::Result<()> {

@@ -88,6 +88,13 @@ fn run(program: Program) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Heartbeats must not wait behind the applications of a busy server: every thread of ours goes before them.
+const NICENESS: i32 = -10;
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    let prefer = || {
+        // Refused without the right to it (command line, tests): they need no preference.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+    };
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(prefer).build()?)
 }

@@ -105,6 +105,8 @@ impl Steps {
     }
 
     fn perform(&self, step: &Step, limit: Duration) -> Outcome {
+        // What a script starts gets the host's ordinary priority, not the one of this process.
+        let _ = rustix::process::setpriority_process(None, 0);
         let (Step::Mount { group, .. }
         | Step::Unmount { group, .. }
         | Step::ProbeAddress { group, .. }
@@ -352,7 +354,8 @@ fn is_blank(device: &Path) -> std::io::Result<bool> {
     Ok(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0))
 }
 
-fn kill(pid: u32) {
+/// Kills a process at once.
+pub fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
