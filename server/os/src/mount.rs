@@ -176,8 +176,13 @@ fn holds(pid: u32, device: (u32, u32)) -> bool {
     if ["cwd", "root", "exe"].iter().any(|link| leads_into(&folder.join(link), device)) {
         return true;
     }
-    let files = fs::read_dir(folder.join("fd"));
-    files.is_ok_and(|files| files.flatten().any(|file| leads_into(&file.path(), device)))
+    // Threads share their descriptors, but a first thread that has ended shows none while others still hold them.
+    let tasks = fs::read_dir(folder.join("task"));
+    let open = |task: fs::DirEntry| {
+        let files = fs::read_dir(task.path().join("fd"));
+        files.is_ok_and(|files| files.flatten().any(|file| leads_into(&file.path(), device)))
+    };
+    tasks.is_ok_and(|tasks| tasks.flatten().any(open))
 }
 
 impl Mounts for HostMounts {

@@ -10,8 +10,19 @@ pub struct Stat {
     pub state: char,
     /// The session it belongs to (the pid of its leader).
     pub session: u32,
+    /// Its threads, the first included.
+    pub threads: u32,
     /// Start time in clock ticks since boot: with the pid, unique.
     pub started: u64,
+}
+
+impl Stat {
+    /// Whether all of it is dead. A process whose first thread has ended shows as a zombie while others still work for it
+    /// in the kernel, as in a write to a slow disk: that one is not dead yet.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
 }
 
 /// Reads a process's identity; `None` if there is no such process.
@@ -25,7 +36,8 @@ fn parse(line: &str) -> Option<Stat> {
     let (_, rest) = line.rsplit_once(") ")?;
     let field = |n: usize| rest.split(' ').nth(n - 3);
     let state = field(3)?.chars().next()?;
-    Some(Stat { state, session: field(6)?.parse().ok()?, started: field(22)?.parse().ok()? })
+    let (session, threads) = (field(6)?.parse().ok()?, field(20)?.parse().ok()?);
+    Some(Stat { state, session, threads, started: field(22)?.parse().ok()? })
 }
 
 /// Every process of this pid namespace.
@@ -38,7 +50,7 @@ pub fn pids() -> Vec<u32> {
 /// The living processes of a session.
 #[must_use]
 pub fn session(leader: u32) -> Vec<u32> {
-    let living = |stat: &Stat| stat.session == leader && !matches!(stat.state, 'Z' | 'X');
+    let living = |stat: &Stat| stat.session == leader && !stat.is_dead();
     pids().into_iter().filter(|pid| stat(*pid).as_ref().is_some_and(living)).collect()
 }
 
@@ -56,7 +68,10 @@ mod tests {
     #[test]
     fn reads_names_with_parentheses_and_spaces() {
         let line = "7 (a) (b c) S 1 7 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
-        assert_eq!(parse(line), Some(Stat { state: 'S', session: 9, started: 4242 }));
+        let found = parse(line).unwrap();
+        assert_eq!(found, Stat { state: 'S', session: 9, threads: 1, started: 4242 });
+        assert!(!found.is_dead() && Stat { state: 'Z', ..found }.is_dead());
+        assert!(!Stat { state: 'Z', threads: 2, ..found }.is_dead());
         assert_eq!(parse("nonsense"), None);
     }
 

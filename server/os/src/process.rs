@@ -255,7 +255,7 @@ impl Processes for HostProcesses {
     }
 
     fn is_alive(&self, id: ProcessId) -> bool {
-        proc::stat(id.pid).is_some_and(|stat| stat.started == id.started && !matches!(stat.state, 'Z' | 'X'))
+        proc::stat(id.pid).is_some_and(|stat| stat.started == id.started && !stat.is_dead())
     }
 
     fn wait(&self, id: ProcessId, limit: Duration) -> Option<Exit> {

@@ -109,7 +109,11 @@ fn start_script(folder: &Path, program: &Path) -> String {
 
 /// Stops the application if it runs and waits until it is gone; node bounds the time.
 fn stop_script() -> String {
-    format!("{RUNNING}running || exit 0\nkill $(cat $pid)\nwhile running; do sleep 0.02; done\nrm -f $pid\n")
+    // Until the whole process is gone: one of its threads may still write, and would hold the file system.
+    format!(
+        "{RUNNING}running || exit 0\np=$(cat $pid)\nkill $p\n\
+         while kill -0 $p 2>/dev/null; do sleep 0.02; done\nrm -f $pid\n"
+    )
 }
 
 fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Result<Value> {

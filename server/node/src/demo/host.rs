@@ -119,7 +119,7 @@ impl Running {
     /// Whether its pid 1 lives.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        proc::stat(self.init.pid).is_some_and(|stat| stat.started == self.init.started && stat.state != 'Z')
+        proc::stat(self.init.pid).is_some_and(|stat| stat.started == self.init.started && !stat.is_dead())
     }
 
     /// The end of a power loss, its cables already dead: everything is frozen at one instant, its disks fall silent, and

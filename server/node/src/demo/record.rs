@@ -55,7 +55,7 @@ pub fn boot_id() -> anyhow::Result<String> {
 }
 
 fn is_alive(id: ProcessId) -> bool {
-    proc::stat(id.pid).is_some_and(|stat| stat.started == id.started && stat.state != 'Z')
+    proc::stat(id.pid).is_some_and(|stat| stat.started == id.started && !stat.is_dead())
 }
 
 impl Record {
