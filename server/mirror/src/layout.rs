@@ -272,7 +272,7 @@ fn superblock_read(block: &[u8]) -> Option<Superblock> {
         (0..count).map(|i| bytes16(block, HISTORY_AT + i * 16).map(Generation)).collect::<Option<_>>()?;
     let size = u64_at(block, 48)?;
     let holder = *block.get(43)?;
-    (size >= 1 << 20 && size <= 1 << 52 && size.is_multiple_of(BLOCK_BYTES)).then_some(())?;
+    ((1 << 20..=1 << 52).contains(&size) && size.is_multiple_of(BLOCK_BYTES)).then_some(())?;
     Some(Superblock {
         counter: u64_at(block, 16)?,
         cluster: bytes16(block, 24)?,

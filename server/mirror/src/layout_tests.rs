@@ -47,7 +47,8 @@ fn every_field_of_a_superblock_comes_back() {
     let mut bytes = area();
     write(&mut bytes, superblock_write(&superblock(3)));
     assert_eq!(ControlArea::read(&bytes).unwrap().superblock, superblock(3));
-    let other = Superblock { holder: None, base: None, history: Vec::new(), consistent: true, ..superblock(4) };
+    let other =
+        Superblock { holder: None, base: None, history: Vec::new(), consistent: true, ..superblock(4) };
     write(&mut bytes, superblock_write(&other));
     assert_eq!(ControlArea::read(&bytes).unwrap().superblock, other);
 }

@@ -28,6 +28,15 @@ pub(crate) enum Phase {
     Open,
 }
 
+/// What the twin did.
+enum Answer {
+    Written,
+    Flushed,
+    Copied,
+    /// One bit for each block: set = different.
+    Checked(Vec<u8>),
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -343,8 +352,10 @@ impl Mirror {
             Body::BuildBegin { generation } => self.build_begins(generation),
             Body::BuildDone { history } => self.build_done(history),
             // To the active side.
-            Body::Written { of } | Body::Flushed { of } | Body::Copied { of } => self.answered(of, None),
-            Body::Checked { of, different } => self.answered(of, Some(&different)),
+            Body::Written { of } => self.answered(of, &Answer::Written),
+            Body::Flushed { of } => self.answered(of, &Answer::Flushed),
+            Body::Copied { of } => self.answered(of, &Answer::Copied),
+            Body::Checked { of, different } => self.answered(of, &Answer::Checked(different)),
             Body::Failed { of, errno } => self.twin_failed(of, errno),
             Body::Map { page, bits, more } => self.map_received(page, &bits, more),
             Body::BuildReady => self.build_ready(),
@@ -352,13 +363,14 @@ impl Mirror {
         }
     }
 
-    fn answered(&mut self, of: u64, different: Option<&[u8]>) {
-        match self.link.as_mut().and_then(|link| link.awaited.remove(&of)) {
-            Some(Awaited::Write(id)) => self.write_twin_done(id),
-            Some(Awaited::Flush(number)) => self.round_twin_done(number),
-            Some(Awaited::Copy(run)) => self.run_copied(run),
-            Some(Awaited::Check(run)) => self.run_checked(run, different.unwrap_or_default()),
-            None => self.close_link(LinkFault::Protocol),
+    fn answered(&mut self, of: u64, answer: &Answer) {
+        let awaited = self.link.as_mut().and_then(|link| link.awaited.remove(&of));
+        match (awaited, answer) {
+            (Some(Awaited::Write(id)), Answer::Written) => self.write_twin_done(id),
+            (Some(Awaited::Flush(number)), Answer::Flushed) => self.round_twin_done(number),
+            (Some(Awaited::Copy(run)), Answer::Copied) => self.run_copied(run),
+            (Some(Awaited::Check(run)), Answer::Checked(different)) => self.run_checked(run, different),
+            _ => self.close_link(LinkFault::Protocol),
         }
     }
 

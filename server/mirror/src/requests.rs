@@ -355,7 +355,8 @@ impl Mirror {
         let issued = writes.values().filter(|writing| writing.issued && !writing.replied);
         let issued = issued.filter(|writing| matches!(writing.twin, Twin::NotSent | Twin::Sent));
         // Without room in the log only a flush of both disks helps.
-        let no_room = self.requests.no_room.iter().filter_map(|id| writes.get(id)).filter(|_| self.needs_twin);
+        let no_room =
+            self.requests.no_room.iter().filter_map(|id| writes.get(id)).filter(|_| self.needs_twin);
         let oldest = issued.chain(no_room).map(|writing| writing.began).min();
         oldest.into_iter().chain(self.flushes.waiting_since()).min()
     }

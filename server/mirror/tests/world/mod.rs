@@ -171,7 +171,7 @@ impl World {
             self.perform(side, action);
         }
         self.turns += 1;
-        if self.turns % 4 == 0 {
+        if self.turns.is_multiple_of(4) {
             self.check_blocks();
         }
     }
@@ -189,7 +189,8 @@ impl World {
         if !matches!(action, Action::Tell(FromDisk::Status(_))) {
             self.say(format!("{side}     > {}", short(&format!("{action:?}"))));
         }
-        let delay = self.now + if self.chance.one_in(10) { self.chance.below(60_000) } else { self.chance.below(3_000) };
+        let delay = self.now
+            + if self.chance.one_in(10) { self.chance.below(60_000) } else { self.chance.below(3_000) };
         match action {
             Action::WriteLocal { data, .. } => {
                 let words = self.data(side, data);
@@ -279,7 +280,12 @@ impl World {
             let (at, count) = sectors(range);
             let found = &self.sides[side].buffers.remove(&OpId(u64::MAX - request.0)).expect("read");
             for (i, word) in found.iter().enumerate().take(count) {
-                assert!(*word >= asked.before[i].1, "read sector {} gives {word}, {:?}", at + i, asked.before[i]);
+                assert!(
+                    *word >= asked.before[i].1,
+                    "read sector {} gives {word}, {:?}",
+                    at + i,
+                    asked.before[i]
+                );
             }
         } else {
             for (sector, value) in asked.before {
@@ -314,7 +320,10 @@ impl World {
                 let it = &self.sides[side];
                 for sector in 0..SECTORS {
                     let (found, least) = (it.disk.view[sector], it.least[sector]);
-                    assert!(found >= least, "side {side} becomes active without write {least} in sector {sector}: {found}");
+                    assert!(
+                        found >= least,
+                        "side {side} becomes active without write {least} in sector {sector}: {found}"
+                    );
                 }
             }
             (Waits::Activate(_), Err(fault)) => {
@@ -338,7 +347,10 @@ impl World {
             (Waits::Deactivate(_), Ok(_)) => {
                 if self.in_sync.len() == 2 {
                     for sector in 0..SECTORS {
-                        assert_eq!(self.sides[0].disk.stable[sector], self.sides[1].disk.stable[sector], "clean and equal");
+                        assert_eq!(
+                            self.sides[0].disk.stable[sector], self.sides[1].disk.stable[sector],
+                            "clean and equal"
+                        );
                     }
                     self.holder = Some(1 - side);
                     self.epoch += 1;
@@ -348,7 +360,10 @@ impl World {
                     self.activate(side, true);
                 }
             }
-            (Waits::Other, result) => assert!(matches!(result, Ok(_) | Err(OrderFault::Fenced | OrderFault::WrongRole)), "{result:?}"),
+            (Waits::Other, result) => assert!(
+                matches!(result, Ok(_) | Err(OrderFault::Fenced | OrderFault::WrongRole)),
+                "{result:?}"
+            ),
         }
     }
 
@@ -368,10 +383,8 @@ impl World {
         let doing = std::mem::take(&mut self.sides[side].doing);
         for (action, _, words) in doing {
             match action {
-                Action::WriteLocal { range, .. } => {
-                    if self.chance.one_in(2) {
-                        self.sides[side].disk.write(sectors(range).0, &words);
-                    }
+                Action::WriteLocal { range, .. } if self.chance.one_in(2) => {
+                    self.sides[side].disk.write(sectors(range).0, &words);
                 }
                 Action::StoreControl { writes, .. } => self.sides[side].disk.tear(&writes, &mut self.chance),
                 _ => {}
@@ -461,7 +474,10 @@ impl World {
         let (mine, twin) = (&self.sides[active], &self.sides[1 - active]);
         let (Some(mirror), Some(other)) = (&mine.mirror, &twin.mirror) else { return };
         let (status, theirs) = (mirror.status(), other.status());
-        if status.role != Role::Active || mirror.base().is_none() || theirs.history.first() != mirror.base().as_ref() {
+        if status.role != Role::Active
+            || mirror.base().is_none()
+            || theirs.history.first() != mirror.base().as_ref()
+        {
             return;
         }
         // What the twin itself suspects is told at the next meeting.
@@ -470,8 +486,13 @@ impl World {
             let equal = mine.disk.stable[from..to] == twin.disk.stable[from..to]
                 && mine.disk.view[from..to] == twin.disk.view[from..to];
             if !equal && !mirror.suspects_block(block as u64) && !other.suspects_block(block as u64) {
-                panic!("block {block} differs and nobody knows: side {active} {:?} {:?}, twin {:?} {:?}", 
-                    &mine.disk.view[from..to], &mine.disk.stable[from..to], &twin.disk.view[from..to], &twin.disk.stable[from..to]);
+                panic!(
+                    "block {block} differs and nobody knows: side {active} {:?} {:?}, twin {:?} {:?}",
+                    &mine.disk.view[from..to],
+                    &mine.disk.stable[from..to],
+                    &twin.disk.view[from..to],
+                    &twin.disk.stable[from..to]
+                );
             }
         }
     }
@@ -505,7 +526,8 @@ impl World {
             self.input(side, Input::Flush { request });
         } else if kind == 1 {
             let before = (at..at + count).map(|s| (s, it.least[s])).collect();
-            it.requests.insert(request, Asked { range: Some(range), words: Vec::new(), before, write: false });
+            it.requests
+                .insert(request, Asked { range: Some(range), words: Vec::new(), before, write: false });
             self.input(side, Input::Read { request, range });
         } else {
             self.value += 1;
@@ -614,10 +636,13 @@ impl World {
             if due.is_some_and(|due| due.0 <= self.now) {
                 self.input(side, Input::DeadlineReached);
             }
-            let ready: Vec<usize> =
-                (0..self.sides[side].doing.len()).filter(|i| self.sides[side].doing[*i].1 <= self.now).collect();
+            let ready: Vec<usize> = (0..self.sides[side].doing.len())
+                .filter(|i| self.sides[side].doing[*i].1 <= self.now)
+                .collect();
             if !ready.is_empty() {
-                let stores = |world: &World, i: usize| matches!(world.sides[side].doing[i].0, Action::StoreControl { .. });
+                let stores = |world: &World, i: usize| {
+                    matches!(world.sides[side].doing[i].0, Action::StoreControl { .. })
+                };
                 let pick = ready[self.chance.below(ready.len() as u64) as usize];
                 // Stores never overtake one another.
                 let first = (0..pick).find(|i| stores(self, *i)).filter(|_| stores(self, pick));

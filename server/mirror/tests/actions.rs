@@ -1,0 +1,503 @@
+//! Exact actions of one side for a write, a flush, a put-out, a re-admission, a rebuild: the twin is played by hand.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use mirror::action::{Data, OpId};
+use mirror::input::{LocalFault, LocalResult, PayloadId, Range, RequestId};
+use mirror::layout::{self, Format};
+use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
+use peer::block::{Body, Frame, Hello};
+use peer::control::{DiskOrder, FromDisk, Ticket, ToDisk};
+use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId, Time};
+
+const SIZE: u64 = 64 << 20;
+const G1: Generation = Generation([1; 16]);
+const G2: Generation = Generation([2; 16]);
+
+/// One side on a desk: inputs go in by hand, actions come out as words.
+struct Desk {
+    mirror: Mirror,
+    now: u64,
+    /// Operations not yet answered, oldest first.
+    ops: Vec<OpId>,
+    sequence: u64,
+    /// Sequences of the frames that want an answer, oldest first.
+    asked: Vec<u64>,
+    session: Session,
+    epoch: Epoch,
+    ticket: u64,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let format = Format { cluster: [1; 16], set: SetId(1), side: NodeId(1), size: SIZE };
+        let area = ControlArea::read(&layout::format(format).unwrap()).unwrap();
+        let config = MirrorConfig {
+            cluster: [1; 16],
+            set: SetId(1),
+            side: NodeId(1),
+            incarnation: Incarnation([1; 16]),
+            timing: MirrorTiming::default(),
+            faults: Faults::default(),
+        };
+        let mirror = Mirror::new(config, area, Time(0));
+        Desk {
+            mirror,
+            now: 0,
+            ops: Vec::new(),
+            sequence: 0,
+            asked: Vec::new(),
+            session: Session(0),
+            epoch: Epoch(0),
+            ticket: 0,
+        }
+    }
+
+    /// Applies an input; gives what is to be done, without statuses and keep-alives.
+    fn input(&mut self, input: Input) -> Vec<String> {
+        self.now += 1;
+        self.mirror.handle(input, Time(self.now));
+        let actions = self.mirror.take_actions();
+        actions.into_iter().filter_map(|action| self.word(action)).collect()
+    }
+
+    fn word(&mut self, action: Action) -> Option<String> {
+        let mut op = |op: OpId| self.ops.push(op);
+        Some(match action {
+            Action::WriteLocal { op: id, range, data } => {
+                op(id);
+                format!("write {} {} from {}", range.offset, range.length, data_word(data))
+            }
+            Action::ReadLocal { op: id, range, into } => {
+                op(id);
+                format!("read {} {} into {}", range.offset, range.length, data_word(into))
+            }
+            Action::HashLocal { op: id, range } => {
+                op(id);
+                format!("hash {} {}", range.offset, range.length)
+            }
+            Action::FlushLocal { op: id } => {
+                op(id);
+                "flush".into()
+            }
+            Action::StoreControl { op: id, writes } => {
+                op(id);
+                let parts = writes.iter().map(|write| match write.offset {
+                    0..8192 => "superblock",
+                    8192..524_288 => "log",
+                    _ => "page",
+                });
+                format!("store {}", parts.collect::<Vec<_>>().join(" "))
+            }
+            Action::Send { frame: Frame { body: Body::Alive { .. }, .. }, .. } => return None,
+            Action::Send { frame, data } => {
+                if matches!(
+                    frame.body,
+                    Body::Write { .. } | Body::Flush | Body::Copy { .. } | Body::Check { .. }
+                ) {
+                    self.asked.push(frame.sequence);
+                }
+                let name = format!("{:?}", frame.body);
+                let name: String = name.chars().take_while(char::is_ascii_alphanumeric).collect();
+                match data {
+                    Some(data) => format!("send {name} of {}", data_word(data)),
+                    None => format!("send {name}"),
+                }
+            }
+            Action::Release { data } => format!("release {}", data_word(data)),
+            Action::Reply { request, errno } => format!("reply {} {errno}", request.0),
+            Action::CloseLink { reason } => format!("close {reason:?}"),
+            Action::OpenFrontEnd { op: id } => {
+                op(id);
+                "open".into()
+            }
+            Action::CloseFrontEnd { op: id, .. } => {
+                op(id);
+                "close front end".into()
+            }
+            Action::LeaseEnded => "lease ended".into(),
+            Action::LeaseRuns => "lease runs".into(),
+            Action::Fenced => "fenced".into(),
+            Action::Tell(FromDisk::Status(_)) => return None,
+            Action::Tell(FromDisk::Done { result, .. }) => match result {
+                Ok(_) => "done".into(),
+                Err(fault) => format!("refused {fault:?}"),
+            },
+            Action::Exit => "exit".into(),
+        })
+    }
+
+    fn local(&mut self) -> Vec<String> {
+        let op = self.ops.remove(0);
+        self.input(Input::LocalDone { op, result: Ok(LocalResult::Done) })
+    }
+
+    fn order(&mut self, order: DiskOrder) -> Vec<String> {
+        self.ticket += 1;
+        self.input(Input::Order(ToDisk { ticket: Ticket(self.ticket), order }))
+    }
+
+    fn twin(&mut self, body: Body) -> Vec<String> {
+        self.twin_with(body, None)
+    }
+
+    fn twin_with(&mut self, body: Body, payload: Option<PayloadId>) -> Vec<String> {
+        self.sequence += 1;
+        let frame = Frame { epoch: self.epoch, session: self.session, sequence: self.sequence, body };
+        self.input(Input::Received { frame, payload })
+    }
+
+    fn written(&mut self) -> Vec<String> {
+        let of = self.of();
+        self.twin(Body::Written { of })
+    }
+
+    fn flushed(&mut self) -> Vec<String> {
+        let of = self.of();
+        self.twin(Body::Flushed { of })
+    }
+
+    fn copied(&mut self) -> Vec<String> {
+        let of = self.of();
+        self.twin(Body::Copied { of })
+    }
+
+    fn write(&mut self, request: u64, offset: u64, length: u32) -> Vec<String> {
+        self.input(Input::Write { request: RequestId(request), range: Range { offset, length } })
+    }
+
+    /// Active in epoch 1, alone, with the first generation and an unlimited lease.
+    fn active_alone() -> Desk {
+        let mut desk = Desk::new();
+        let order = DiskOrder::Activate { epoch: Epoch(1), alone: true, generation: G1 };
+        assert_eq!(desk.order(order), ["flush"]);
+        assert_eq!(desk.local(), ["store superblock"]);
+        assert_eq!(desk.local(), ["open"]);
+        assert_eq!(desk.local(), ["done"]);
+        let lease = DiskOrder::Lease { until: None, fence_after_us: 0 };
+        assert_eq!(desk.order(lease), ["lease runs", "done"]);
+        desk
+    }
+
+    /// A session with a twin that says this.
+    fn meet(&mut self, history: &[Generation], consistent: bool) -> Vec<String> {
+        self.sequence = 0;
+        assert_eq!(self.input(Input::LinkConnected { dialled: true }), ["send Hello"]);
+        let hello = Hello {
+            cluster: [1; 16],
+            set: SetId(1),
+            side: NodeId(2),
+            size: SIZE,
+            incarnation: Incarnation([2; 16]),
+            holder: None,
+            active: false,
+            twin_session: Session(0),
+            history: history.to_vec(),
+            base: history.first().copied(),
+            consistent,
+            alone: false,
+            dirty: 0,
+            hot: Vec::new(),
+        };
+        let mine = self.mirror.status().session;
+        let stood = if history.is_empty() { Session(0) } else { mine };
+        (self.epoch, self.session) = (Epoch(0), stood);
+        assert_eq!(self.twin(Body::Hello(Box::new(hello))), ["store superblock"]);
+        (self.epoch, self.session) = (Epoch(1), Session(mine.0 + 1));
+        assert_eq!(self.local(), ["send SessionStored"]);
+        let said = self.twin(Body::SessionStored);
+        assert_eq!(said[0], "store superblock");
+        let mut rest = said[1..].to_vec();
+        rest.extend(self.local());
+        rest
+    }
+
+    /// The oldest frame that wants an answer.
+    fn of(&mut self) -> u64 {
+        self.asked.remove(0)
+    }
+}
+
+fn data_word(data: Data) -> String {
+    match data {
+        Data::Request(request) => format!("request {}", request.0),
+        Data::Payload(payload) => format!("payload {}", payload.0),
+        Data::Buffer(_) => "buffer".into(),
+    }
+}
+
+/// In sync: the first build is gone through by hand, with one page of the map in use.
+fn in_sync() -> Desk {
+    let mut desk = Desk::active_alone();
+    assert_eq!(desk.meet(&[], true), [""; 0]);
+    // Full build: pages, base, mark, then all runs.
+    assert_eq!(desk.order(DiskOrder::AllowRebuild { allowed: true }), ["done", "store page"]);
+    assert_eq!(desk.local(), ["store superblock"]);
+    assert_eq!(desk.local(), ["send BuildBegin"]);
+    let mut actions = desk.twin(Body::BuildReady);
+    assert_eq!(actions.len(), 4, "four runs at once: {actions:?}");
+    let mut round = 0;
+    for _ in 0..10_000 {
+        if desk.mirror.status().equal {
+            break;
+        }
+        let mut next = Vec::new();
+        for word in actions {
+            if word.starts_with("hash") {
+                let op = desk.ops.remove(0);
+                let hashes = vec![[7; 16]; 256];
+                next.extend(desk.input(Input::LocalDone { op, result: Ok(LocalResult::Hashes(hashes)) }));
+            } else if word == "send Check" {
+                let of = desk.of();
+                next.extend(desk.twin(Body::Checked { of, different: vec![0; 32] }));
+            } else if word == "send Flush" {
+                let of = desk.of();
+                round += 1;
+                next.extend(desk.twin(Body::Flushed { of }));
+            } else if word == "flush" {
+                next.extend(desk.local());
+            } else {
+                panic!("unexpected: {word}");
+            }
+        }
+        actions = next;
+    }
+    assert!(desk.mirror.status().equal && round >= 1);
+    // Re-admission.
+    assert_eq!(desk.order(DiskOrder::Readmit), ["send Flush", "flush"]);
+    assert_eq!(desk.flushed(), [""; 0]);
+    let stored = desk.local();
+    assert!(stored[0].starts_with("store"), "{stored:?}");
+    assert_eq!(desk.local(), ["send BuildDone"]);
+    assert_eq!(desk.twin(Body::BuildStored), ["store superblock"]);
+    assert_eq!(desk.local(), ["done"]);
+    let status = desk.mirror.status();
+    assert!(status.needs_twin && status.equal && status.rebuild.is_none());
+    let result = status.last_rebuild.unwrap();
+    assert_eq!((result.moved_bytes, result.compared_bytes), (0, SIZE));
+    desk
+}
+
+#[test]
+fn a_write_in_sync_goes_to_both_and_is_answered_by_both() {
+    let mut desk = in_sync();
+    // The first write to an extent: hot on disk before anything else.
+    assert_eq!(desk.write(1, 4096, 4096), ["store log"]);
+    assert_eq!(desk.local(), ["send Write of request 1", "write 4096 4096 from request 1"]);
+    assert_eq!(desk.local(), [""; 0]);
+    assert_eq!(desk.written(), ["reply 1 0"]);
+    // A hot extent: exactly one write and one frame, the reply when both are done, in either order.
+    assert_eq!(desk.write(2, 8192, 512), ["send Write of request 2", "write 8192 512 from request 2"]);
+    assert_eq!(desk.written(), [""; 0]);
+    assert_eq!(desk.local(), ["reply 2 0"]);
+    // Overlapping ones go one after the other.
+    assert_eq!(desk.write(3, 8192, 512).len(), 2);
+    assert_eq!(desk.write(4, 4096, 8192), [""; 0]);
+    assert_eq!(desk.write(5, 20_480, 512).len(), 2);
+    desk.local();
+    let next = desk.written();
+    assert_eq!(next, ["reply 3 0", "send Write of request 4", "write 4096 8192 from request 4"]);
+}
+
+#[test]
+fn a_flush_in_sync_flushes_both() {
+    let mut desk = in_sync();
+    assert_eq!(desk.input(Input::Flush { request: RequestId(1) }), ["send Flush", "flush"]);
+    // Those that come meanwhile share the next round.
+    assert_eq!(desk.input(Input::Flush { request: RequestId(2) }), [""; 0]);
+    assert_eq!(desk.input(Input::Flush { request: RequestId(3) }), [""; 0]);
+    assert_eq!(desk.local(), [""; 0]);
+    assert_eq!(desk.flushed(), ["reply 1 0", "send Flush", "flush"]);
+    assert_eq!(desk.flushed(), [""; 0]);
+    assert_eq!(desk.local(), ["reply 2 0", "reply 3 0"]);
+}
+
+#[test]
+fn putting_out_stores_the_generation_before_any_answer() {
+    let mut desk = in_sync();
+    desk.write(1, 0, 4096);
+    desk.local();
+    desk.local();
+    assert_eq!(desk.written(), ["reply 1 0"]);
+    desk.write(2, 65_536, 4096);
+    desk.local();
+    desk.input(Input::Flush { request: RequestId(3) });
+    desk.local();
+    assert_eq!(desk.input(Input::LinkLost), [""; 0]);
+    assert!(desk.mirror.status().needs_twin);
+    let put_out = DiskOrder::PutOut { generation: G2 };
+    assert_eq!(desk.order(put_out), ["store superblock"]);
+    let answers = desk.local();
+    assert_eq!(answers, ["reply 2 0", "done", "flush"]);
+    assert_eq!(desk.local(), ["reply 3 0"]);
+    let status = desk.mirror.status();
+    // What the twin may have in its cache only, and what it never had.
+    assert_eq!((status.dirty_blocks, status.history[0], status.history[1]), (2, G2, G1));
+    assert!(!status.needs_twin);
+    // Alone: a hot extent costs nothing but the write.
+    assert_eq!(desk.write(4, 4096, 4096), ["write 4096 4096 from request 4"]);
+    assert_eq!(desk.local(), ["reply 4 0"]);
+    assert_eq!(desk.mirror.status().dirty_blocks, 3);
+}
+
+#[test]
+fn a_twin_put_out_is_rebuilt_from_the_map_and_readmitted() {
+    let mut desk = in_sync();
+    desk.write(1, 0, 8192);
+    desk.local();
+    desk.local();
+    desk.written();
+    desk.input(Input::LinkLost);
+    desk.order(DiskOrder::AllowRebuild { allowed: false });
+    desk.order(DiskOrder::PutOut { generation: G2 });
+    desk.local();
+    assert_eq!(desk.meet(&[G1], true), [""; 0]);
+    let waiting = desk.mirror.status().rebuild.unwrap();
+    assert_eq!((waiting.running, waiting.total), (false, 2));
+    let begins = desk.order(DiskOrder::AllowRebuild { allowed: true });
+    assert_eq!(begins, ["done", "store page"]);
+    assert_eq!(desk.local(), ["store superblock"]);
+    assert_eq!(desk.local(), ["send BuildBegin"]);
+    assert_eq!(desk.twin(Body::BuildReady), ["read 0 8192 into buffer"]);
+    // A write that overlaps the run waits for it; another goes to both and needs no answer of the twin.
+    assert_eq!(desk.write(2, 4096, 512), [""; 0]);
+    assert_eq!(desk.write(3, 16_384, 512), ["send Write of request 3", "write 16384 512 from request 3"]);
+    assert_eq!(desk.local(), ["send Copy of buffer", "release buffer"]);
+    assert_eq!(desk.local(), ["reply 3 0"]);
+    assert_eq!(desk.written(), [""; 0]);
+    let next = desk.copied();
+    assert_eq!(next, ["send Write of request 2", "write 4096 512 from request 2", "send Flush", "flush"]);
+    assert_eq!(desk.mirror.status().dirty_blocks, 2, "not before the flush");
+    assert_eq!(desk.local(), ["reply 2 0"]);
+    assert_eq!(desk.local(), [""; 0]);
+    assert_eq!(desk.written(), [""; 0]);
+    assert_eq!(desk.flushed(), [""; 0]);
+    assert!(desk.mirror.status().equal);
+    assert_eq!(desk.mirror.status().dirty_blocks, 0);
+}
+
+#[test]
+fn a_standby_applies_overlapping_writes_in_order_and_answers_each() {
+    let mut desk = Desk::new();
+    desk.input(Input::LinkConnected { dialled: false });
+    let hello = Hello {
+        cluster: [1; 16],
+        set: SetId(1),
+        side: NodeId(2),
+        size: SIZE,
+        incarnation: Incarnation([2; 16]),
+        holder: Some(NodeId(2)),
+        active: true,
+        twin_session: Session(0),
+        history: vec![G1],
+        base: Some(G1),
+        consistent: true,
+        alone: true,
+        dirty: 5,
+        hot: vec![1],
+    };
+    (desk.epoch, desk.session) = (Epoch(3), Session(4));
+    assert_eq!(desk.twin(Body::Hello(Box::new(hello))), ["flush"]);
+    assert_eq!(desk.local(), ["store superblock"]);
+    assert_eq!(desk.local(), ["send SessionStored"]);
+    desk.session = Session(5);
+    desk.twin(Body::SessionStored);
+    desk.local();
+    assert_eq!((desk.mirror.status().epoch, desk.mirror.status().session), (Epoch(3), Session(5)));
+    // Not before it has marked itself.
+    assert_eq!(desk.twin(Body::BuildBegin { generation: G1 }), ["store superblock"]);
+    assert_eq!(desk.local(), ["store superblock"]);
+    assert_eq!(desk.local(), ["send BuildReady"]);
+    assert!(!desk.mirror.status().consistent);
+    let write = |offset, length| Body::Write { offset, length };
+    assert_eq!(desk.twin_with(write(0, 8192), Some(PayloadId(1))), ["write 0 8192 from payload 1"]);
+    assert_eq!(desk.twin_with(write(4096, 512), Some(PayloadId(2))), [""; 0]);
+    assert_eq!(desk.twin_with(write(65_536, 512), Some(PayloadId(3))), ["write 65536 512 from payload 3"]);
+    assert_eq!(desk.local(), ["release payload 1", "send Written", "write 4096 512 from payload 2"]);
+    assert_eq!(desk.twin(Body::Flush), ["flush"]);
+    assert_eq!(
+        desk.order(DiskOrder::Activate { epoch: Epoch(4), alone: true, generation: G2 }),
+        ["refused Inconsistent"]
+    );
+    // The link goes: what was begun comes to its end unanswered.
+    assert_eq!(desk.twin_with(write(4096, 512), Some(PayloadId(4))), [""; 0]);
+    assert_eq!(desk.input(Input::LinkLost), ["release payload 4"]);
+    assert_eq!(desk.local(), ["release payload 3"]);
+}
+
+#[test]
+fn frames_of_an_older_session_end_the_connection() {
+    let mut desk = in_sync();
+    desk.session = Session(desk.session.0 - 1);
+    assert_eq!(desk.twin(Body::BuildReady), ["close Stale"]);
+}
+
+#[test]
+fn a_higher_epoch_fences_and_a_fenced_side_serves_nothing() {
+    let mut desk = in_sync();
+    desk.write(1, 0, 4096);
+    let learn = DiskOrder::LearnEpoch { epoch: Epoch(2), holder: NodeId(2) };
+    let actions = desk.order(learn);
+    assert_eq!(actions, ["send Leaving", "close Restart", "reply 1 5", "fenced", "flush"]);
+    assert_eq!(desk.write(2, 0, 4096), ["reply 2 5"]);
+    let activate = DiskOrder::Activate { epoch: Epoch(3), alone: true, generation: G2 };
+    assert_eq!(desk.order(activate), ["refused Fenced"]);
+    assert_eq!(desk.local(), [""; 0]);
+    assert_eq!(desk.local(), ["store superblock"]);
+    assert_eq!(desk.local(), ["done"]);
+    assert_eq!(desk.mirror.status().epoch, Epoch(2));
+    assert_eq!(desk.input(Input::LinkConnected { dialled: true }), ["close Restart"]);
+}
+
+#[test]
+fn at_the_end_of_the_lease_requests_are_held_and_later_they_fail() {
+    let mut desk = Desk::active_alone();
+    let until = Time(desk.now + 1_000);
+    desk.order(DiskOrder::Lease { until: Some(until), fence_after_us: 5_000 });
+    assert_eq!(desk.mirror.next_deadline(), Some(until));
+    desk.write(1, 0, 4096);
+    desk.local();
+    desk.now = until.0;
+    assert_eq!(desk.input(Input::DeadlineReached), ["lease ended"]);
+    assert_eq!(desk.local(), [""; 0], "the answer is held too");
+    assert_eq!(desk.write(2, 4096, 4096), [""; 0]);
+    let again = DiskOrder::Lease { until: Some(Time(desk.now + 1_000)), fence_after_us: 5_000 };
+    assert_eq!(desk.order(again), ["lease runs", "done", "write 4096 4096 from request 2", "reply 1 0"]);
+    desk.now += 7_000;
+    assert_eq!(desk.input(Input::DeadlineReached), ["lease ended", "reply 2 5", "fenced"]);
+    assert!(desk.mirror.next_deadline().is_none_or(|at| at.0 > desk.now));
+}
+
+#[test]
+fn deactivation_leaves_nothing_hot_and_nothing_to_compare() {
+    let mut desk = in_sync();
+    desk.write(1, 0, 4096);
+    desk.local();
+    desk.local();
+    desk.written();
+    assert_eq!(desk.order(DiskOrder::Deactivate), ["close front end"]);
+    assert_eq!(desk.local(), ["send Flush", "flush"]);
+    desk.local();
+    assert_eq!(desk.flushed(), ["store log superblock"]);
+    assert_eq!(desk.local(), ["close Restart", "done"]);
+    assert_eq!(desk.write(2, 0, 4096), ["reply 2 5"]);
+}
+
+#[test]
+fn an_answer_of_the_wrong_kind_ends_the_connection() {
+    let mut desk = in_sync();
+    desk.write(1, 0, 4096);
+    desk.local();
+    let of = desk.of();
+    assert_eq!(desk.twin(Body::Flushed { of }), ["close Protocol"]);
+    assert_eq!(desk.local(), [""; 0], "not on the twin: no reply");
+}
+
+#[test]
+fn a_device_in_use_is_not_deactivated() {
+    let mut desk = in_sync();
+    desk.order(DiskOrder::Deactivate);
+    let op = desk.ops.remove(0);
+    let result = Err(LocalFault { errno: 16 });
+    assert_eq!(desk.input(Input::LocalDone { op, result }), ["refused InUse"]);
+    assert_eq!(desk.write(1, 0, 4096), ["store log"]);
+}
