@@ -99,9 +99,10 @@ impl Lab {
         match lab.wait_healthy(START) {
             Ok(_) => Ok(lab),
             Err(error) => {
+                let kept = lab.keep("not-started")?;
                 let said = lab.said();
                 lab.stop_launcher();
-                Err(error.context(said))
+                Err(error.context(format!("{said}\nrecords: {}", kept.display())))
             }
         }
     }
@@ -281,6 +282,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // Not ended in order: something went wrong, and the records are gone with the folder.
+        if matches!(self.launcher.try_wait(), Ok(None))
+            && let Ok(kept) = self.keep("last-failure")
+        {
+            println!("records of what went wrong: {}", kept.display());
+        }
         self.stop_launcher();
     }
 }
