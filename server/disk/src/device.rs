@@ -3,7 +3,7 @@
 
 use crate::fuse::wire::NAME;
 use crate::inbox::{Outbox, Outcome};
-use crate::limits::{ATTACH, JOBS_MAX, STACK_BYTES, WRITE_MAX};
+use crate::limits::{ATTACH, CLOSING, JOBS_MAX, STACK_BYTES, WRITE_MAX};
 use crate::options::Record;
 use anyhow::Context as _;
 use mirror::action::OpId;
@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,7 @@ fn close(place: &Place, opened: Option<&Opened>, abort: bool) -> anyhow::Result<
         // Whoever mounts or claims the device keeps an exclusive open from working.
         let held = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&opened.path);
         let held = held.with_context(|| format!("{} is in use", opened.path.display()))?;
+        wait_unused(opened)?;
         HostLoops.detach(opened.number)?;
         drop(held);
         wait_detached(place)?;
@@ -176,6 +177,31 @@ fn close(place: &Place, opened: Option<&Opened>, abort: bool) -> anyhow::Result<
     unmount(place)?;
     let _ = std::fs::remove_file(&place.record);
     Ok(())
+}
+
+/// Whoever has the device open without claiming it (a tool, a probe) could go on writing to it: given a moment to close it.
+fn wait_unused(opened: &Opened) -> anyhow::Result<()> {
+    let end = Instant::now() + CLOSING;
+    while let Some(pid) = opener(&opened.path) {
+        if Instant::now() >= end {
+            let name = os::proc::name(pid).unwrap_or_default();
+            return Err(io::Error::from_raw_os_error(libc::EBUSY))
+                .with_context(|| format!("{} is open in process {pid} ({name})", opened.path.display()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// A process other than this one that has the device open.
+fn opener(device: &Path) -> Option<u32> {
+    let own = std::process::id();
+    os::proc::pids().into_iter().filter(|pid| *pid != own).find(|pid| {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        files.is_ok_and(|files| {
+            files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to == device))
+        })
+    })
 }
 
 /// The kernel lets go of the file with the device's last user, a moment after the detach.

@@ -131,8 +131,12 @@ impl Loop {
             if self.parts.core.next_deadline().is_some_and(|deadline| deadline <= now) {
                 self.feed(Input::DeadlineReached);
             }
-            self.serve_front();
+            // The link first: its answers free the slots that the front end may be waiting for.
             self.serve_stream();
+            self.serve_front();
+            if let Some(stream) = &mut self.stream {
+                stream.pump(&mut self.parts.ring);
+            }
             self.control_full = self.parts.control.flush();
             self.parts.guard.lease(self.parts.core.lease());
         }
@@ -406,7 +410,7 @@ impl Loop {
         }
     }
 
-    /// Takes frames, then receives on and sends what is queued.
+    /// Takes frames, then receives on.
     fn serve_stream(&mut self) {
         for count in 0.. {
             let Some(stream) = self.stream.as_mut() else { return };
@@ -439,9 +443,6 @@ impl Loop {
                     return;
                 }
             }
-        }
-        if let Some(stream) = &mut self.stream {
-            stream.pump(&mut self.parts.ring);
         }
     }
 

@@ -64,6 +64,8 @@ fn alone() {
         offset += length as u64;
     }
     file.sync_all().unwrap();
+    // Open, though claimed by nobody.
+    assert_eq!(one.order(DiskOrder::Deactivate), Err(OrderFault::InUse));
     drop(file);
     let claimed = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&device).unwrap();
     assert_eq!(one.order(DiskOrder::Deactivate), Err(OrderFault::InUse));
