@@ -4,12 +4,16 @@
 mod support;
 
 use os::cgroup::Cgroup;
+use os::mount::{Mounted, table};
+use os::namespace::Kind;
 use os::process::{Exit, Finished, HostProcesses, ProcessId, Processes as _, Spec, Stopped};
 use os::{output, proc};
+use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use support::wait_for;
+use support::{wait_for, with_namespaces};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -103,11 +107,10 @@ fn a_process_outlives_its_starter_and_is_adopted_by_the_next() {
     assert!(!processes.adopt(id, None).unwrap());
 }
 
-#[test]
-fn a_frozen_group_does_nothing_and_dies_as_one() {
+fn freeze_thaw_and_kill(name: &str) -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
     let count = folder.path().join("count");
-    let group = Cgroup::create(&format!("futago-test-{}", std::process::id())).unwrap();
+    let group = Cgroup::create(&format!("futago-test-{}-{name}", std::process::id())).unwrap();
     let script = format!(
         "echo $$ > {}/cgroup.procs; n=0; while :; do n=$((n+1)); echo $n > {}; sleep 0.01; done",
         group.path().display(),
@@ -129,4 +132,24 @@ fn a_frozen_group_does_nothing_and_dies_as_one() {
     assert_eq!(processes.wait(id, LONG), Some(Exit::Signal(9)));
     group.remove(LONG).unwrap();
     assert!(!group.path().exists());
+    group.path().to_owned()
+}
+
+#[test]
+fn a_frozen_group_does_nothing_and_dies_as_one() {
+    freeze_thaw_and_kill("any");
+}
+
+#[test]
+fn cgroup_v2_serves_where_there_is_no_v1_freezer() {
+    with_namespaces(&[Kind::Mount], || {
+        let freezers =
+            |mounted: &Mounted| mounted.file_system == "cgroup" && mounted.point.ends_with("freezer");
+        for mounted in table("thread-self").unwrap().iter().filter(|mounted| freezers(mounted)) {
+            unmount(&mounted.point, UnmountFlags::DETACH).unwrap();
+        }
+        let used = freeze_thaw_and_kill("v2");
+        let two = |mounted: &Mounted| mounted.file_system == "cgroup2" && used.starts_with(&mounted.point);
+        assert!(table("thread-self").unwrap().iter().any(two), "{}", used.display());
+    });
 }

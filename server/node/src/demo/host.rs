@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 
 /// A host makes its namespaces within milliseconds; a busy machine takes longer.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// How long freezing may take: processes that wait for a disk freeze only when they come back from it.
-const FREEZE_LIMIT: Duration = Duration::from_millis(500);
+/// How long freezing is waited for. Processes that wait for a disk freeze only when they come back from it, before they
+/// act on what they got, so waiting longer gains nothing.
+const FREEZE_LIMIT: Duration = Duration::from_millis(100);
 /// From SIGKILL to the last process gone.
 const DEATH_LIMIT: Duration = Duration::from_secs(10);
 /// For a loop device to lose its last user.

@@ -223,7 +223,11 @@ fn run(
                 welcome(args, facts);
             }
             Ok(Event::End) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => world.look()?,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(error) = world.look() {
+                    eprintln!("futago demo: {error:#}");
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
@@ -232,12 +236,14 @@ fn run(
 fn welcome(args: &Args, facts: &Arc<Mutex<Facts>>) {
     let facts = facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let page = |host| facts.pages.get(&host).copied().map(page_address).unwrap_or_default();
+    let program = std::env::args().next().unwrap_or_else(|| "futago".into());
     println!(
         "\nfutago demo: both servers are normal, the group runs, the mirror is in sync.\n\n\
          \x20 server1's page   {}\n\x20 server2's page   {}\n\x20 one-time login   {}   (good once on each page)\n\
          \x20 the application  http://{}\n\n\
-         \x20 break it:        futago demo kill server1 --dir {}   (power loss; also cut ic1, cut public-1)\n\
-         \x20 heal it:         futago demo restart server1, then \"recover\" on the page\n\
+         \x20 break it:        {program} demo kill server1 --dir {}\n\
+         \x20                  (power loss; or cut ic1, cut public-1: a cable pulled)\n\
+         \x20 heal it:         the same with restart or mend; then \"recover\" on the page\n\
          \x20 end it:          Ctrl-C\n",
         page(Host::Server1),
         page(Host::Server2),
