@@ -340,7 +340,7 @@ impl Mirror {
         if self.log.cool(quiet, |extent| hasty || map.saved(extent)) {
             self.store.log();
         }
-        if self.map.has_stale() {
+        if self.map.has_stale() && !hasty {
             self.store.pages();
         }
         if !self.log.stable() {

@@ -147,7 +147,7 @@ impl World {
             set: SetId(1),
             side: it.id,
             incarnation: it.incarnation,
-            timing: MirrorTiming { cool_us: 300_000, ..MirrorTiming::default() },
+            timing: MirrorTiming { cool_us: 20_000, ..MirrorTiming::default() },
             faults: self.faults,
         };
         let area = ControlArea::read(&it.disk.control).expect("a control area survives everything");
