@@ -7,8 +7,10 @@ use crate::limits::CONTROL_OUT_MAX;
 use peer::control::{FromDisk, MESSAGE_BYTES_MAX, ToDisk};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fs::Permissions;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -89,6 +91,8 @@ impl Control {
             Ok(()) | Err(_) => {}
         }
         let listener = UnixListener::bind(path)?;
+        // Whoever can write to it orders the data path about.
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Control { path: path.to_owned(), listener, node: None })
     }
