@@ -197,7 +197,7 @@ impl Group {
         let apart = !core.takes_part(twin);
         let given_up = core.twin.part(self.id) == Part::GivenUp && core.twin_present();
         let possible = known.in_sync.contains(me) && aim == Some(me) && (apart || given_up);
-        if !possible && !(tried && aim == Some(me)) {
+        if !(possible || tried && aim == Some(me)) {
             if std::mem::take(&mut self.taking_over) {
                 self.cancel_incident(core);
             }

@@ -1,5 +1,7 @@
 //! Both engines together: start, failover, move, recovery, cuts.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod common;
 use common::*;
 use wire::view::{GroupState, ServerState};
@@ -36,7 +38,7 @@ fn power_loss_of_the_active_server_fails_over_and_recovery_is_one_click() {
     let took = world.until(4_000, "failover", |w| w.serves(S2));
     assert!(took < 2_600, "{took} ms");
     let view = world.view(S2);
-    let incident = view.incident.clone().expect("an incident");
+    let incident = view.incident.expect("an incident");
     assert!(incident.total_ms.is_some() && incident.parts.len() >= 5, "{incident:?}");
     assert_eq!(world.server_state(S2, S1), ServerState::Down);
     world.run(5_000);

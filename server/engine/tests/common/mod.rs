@@ -1,6 +1,7 @@
 //! Two engines and a witness with instant fake disks and hosts: the cluster's brain without a cluster.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's world may fail the test")]
 
 use engine::action::Step;
 use engine::input::{Outcome, Party};
