@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wire::command::Operation;
-use wire::view::{GroupState, SetState};
+use wire::text::{self, Lang, Names};
 use wire::{ClusterConfig, ClusterView, GroupId, NodeId, Reply};
 
 /// Where a command goes.
@@ -58,7 +58,8 @@ pub enum Command {
         access: Access,
     },
     /// Give an operation as the API has it, in JSON.
-    Command {
+    #[command(name = "command")]
+    Operation {
         /// Such as '{"RecoverServer":{"server":2}}'.
         operation: String,
         #[command(flatten)]
@@ -182,7 +183,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config: ClusterConfig = access.client().await?.post("/api/cluster", &wanted).await?.json()?;
             say(&access, &json!(config), &format!("The cluster {} is made.", config.name));
         }
-        Command::Command { operation, access } => {
+        Command::Operation { operation, access } => {
             let what = serde_json::from_str(&operation).context("understand the operation")?;
             order(&access.client().await?, &access, what).await?;
         }
@@ -259,7 +260,7 @@ async fn order(client: &Client, access: &Access, what: Operation) -> anyhow::Res
     match &reply.result {
         Ok(()) => say(access, &json!(reply), "Begun."),
         Err(refusal) => {
-            let sentence = wire::text::refused(wire::text::Lang::En, refusal.kind);
+            let sentence = text::refused(Lang::En, refusal.kind);
             anyhow::bail!("refused (M-{}): {sentence}", refusal.kind.code())
         }
     }
@@ -273,34 +274,25 @@ async fn status(access: &Access) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("Cluster {} as {} sees it", view.cluster, server_name(&view, Some(view.server)));
+    let names = Names(&view);
     for server in &view.servers {
-        println!(
-            "  server  {:<16} {:?}{}",
-            server.name,
-            server.state,
-            if server.node_away { " (node away)" } else { "" }
-        );
+        let away = if server.node_away { " (node process away)" } else { "" };
+        println!("  server  {:<16} {}{away}", server.name, text::server_state(Lang::En, server.state));
     }
     for link in &view.links {
-        println!("  link    {:<16} {:?}", link.name, link.state);
+        println!("  link    {:<16} {}", link.name, text::link_state(Lang::En, link.state));
     }
     for group in &view.groups {
-        let state = match &group.state {
-            GroupState::Failed { step, reason } => format!("Failed at {step:?}: {reason}"),
-            GroupState::Held { step, reason } => format!("Held at {step:?}: {reason}"),
-            state => format!("{state:?}"),
-        };
+        let state = text::group_state(Lang::En, &group.state, names);
         println!("  group   {:<16} {state} on {}", group.name, server_name(&view, group.active));
     }
     for set in &view.sets {
-        let state = match &set.state {
-            SetState::Rebuilding { progress } => {
-                format!("Rebuilding {} of {} blocks", progress.done, progress.total)
-            }
-            SetState::Alone { good } => format!("Alone on {}", server_name(&view, Some(*good))),
-            state => format!("{state:?}"),
-        };
-        println!("  mirror  {:<16} {state}", set.name);
+        println!(
+            "  mirror  {:<16} {}  {}",
+            set.name,
+            text::set_state(Lang::En, &set.state),
+            text::set_line(Lang::En, set)
+        );
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use crate::heartbeat::ends;
 use anyhow::Context as _;
 use disk::control::{Decoder, encode};
 use engine::Input;
-use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
 use os::mount::{HostMounts, Mounts as _};
+use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
 use peer::control::{DiskOrder, FromDisk, Role, Ticket, ToDisk};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks whether a set that has fenced itself is out of use.
 const FENCED_EVERY: Duration = Duration::from_millis(500);
-/// So often a fenced process is told to end before it is killed.
+/// After so many looks a fenced process that does not end is killed.
 const QUIT_TRIES: u32 = 6;
 /// For making the control areas of all sets: 8 of them, a few MiB each.
 const FORMAT_LIMIT: Duration = Duration::from_secs(45);
@@ -272,11 +272,10 @@ impl Keeper {
         Err(end)
     }
 
-    /// A set that has fenced itself serves nothing any more: only a fresh process can.
+    /// The engine orders a set that has fenced itself to end; one that is out of use and does not, is hung.
     fn end_fenced(&self, tries: u32) {
-        if tries <= QUIT_TRIES {
-            tracing::info!(set = %self.set, "the set has fenced itself and is out of use: its process is replaced");
-            return self.disks.order(self.set, self.disks.own(DiskOrder::Quit));
+        if tries < QUIT_TRIES {
+            return;
         }
         if let Some(id) = self.kept().filter(|id| self.processes.is_alive(*id)) {
             tracing::warn!(set = %self.set, pid = id.pid, "a fenced disk process does not end: killed");

@@ -17,7 +17,7 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wire::config::{GroupConfig, MountConfig};
 use wire::{ClusterConfig, GroupId, SetId};
@@ -29,6 +29,10 @@ pub const ADDRESS_SECONDS: u32 = 3;
 const END_GRACE: Duration = Duration::from_secs(5);
 /// A file system's signature lies in the first 128 KiB (btrfs's at 64 KiB is the last).
 const SIGNATURE_BYTES: usize = 128 * 1024;
+/// How long a busy mount point is tried again: a process that was just killed ends its last write first.
+const BUSY_LIMIT: Duration = Duration::from_secs(3);
+/// Between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(30);
 /// Part of a step's time that is left for the clean-up of a script that takes too long.
 const CLEANUP: Duration = Duration::from_secs(6);
 
@@ -188,6 +192,11 @@ impl Steps {
             return Outcome::Done;
         }
         let mut result = self.host.mounts.unmount(point);
+        let until = Instant::now() + if force { Duration::ZERO } else { BUSY_LIMIT };
+        while result.is_err() && Instant::now() < until {
+            std::thread::sleep(BUSY_PAUSE);
+            result = self.host.mounts.unmount(point);
+        }
         if result.is_err() {
             let holders = self.host.mounts.holders(point).unwrap_or_default();
             if !force {
@@ -201,6 +210,7 @@ impl Steps {
                 kill(holder.pid);
             }
             result = self.host.mounts.unmount(point);
+            // Out of the tree at once; the kernel lets go when the killed have ended.
             if result.is_err() {
                 result = self.host.mounts.unmount_lazily(point);
             }
@@ -214,10 +224,8 @@ impl Steps {
         if let Err(fault) = self.host.addresses.put(address, Lifetime::Seconds(ADDRESS_SECONDS)) {
             return failed(&fault.to_string());
         }
-        if !held {
-            if let Err(fault) = self.host.addresses.announce(address) {
-                tracing::warn!(%address, "not announced: {fault}");
-            }
+        if !held && let Err(fault) = self.host.addresses.announce(address) {
+            tracing::warn!(%address, "not announced: {fault}");
         }
         if self.guards.add_address(group.id, address) {
             self.guard(group);

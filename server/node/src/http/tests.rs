@@ -9,6 +9,7 @@ use crate::node::NodeOptions;
 use crate::pairing::{self, Pairing};
 use crate::peers::{Hello, HelloAnswer, Role};
 use crate::tls::{Identity, Pin};
+use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -16,6 +17,9 @@ use std::sync::{Arc, OnceLock};
 use store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Mutex, watch};
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
+use wire::feed::{FEED_VERSION, FromPage};
+use wire::{ClusterView, NodeId, Revision, WallClock};
 
 struct Node {
     _folder: tempfile::TempDir,
@@ -174,4 +178,86 @@ async fn a_browser_gets_the_page_with_its_policy_and_is_never_asked_for_a_certif
     ] {
         assert!(text.to_lowercase().contains(wanted), "{wanted} is missing in {text}");
     }
+}
+
+type Feed = tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
+
+async fn open_feed(node: &Node) -> Feed {
+    let stream = connect(&node.address.to_string(), "localhost", Pin::Nobody, None).await.unwrap();
+    let mut request = format!("wss://{}/api/feed", node.address).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", "Bearer root".parse().unwrap());
+    tokio_tungstenite::client_async(request, stream).await.unwrap().0
+}
+
+async fn say(feed: &mut Feed, message: &FromPage) {
+    let text = serde_json::to_string(message).unwrap();
+    feed.send(tungstenite::Message::Text(text.into())).await.unwrap();
+}
+
+/// The next message that is not a mere sign of life.
+async fn hear(feed: &mut Feed) -> wire::Feed {
+    loop {
+        let message = feed.next().await.unwrap().unwrap();
+        let text = message.into_text().unwrap();
+        let heard: wire::Feed = serde_json::from_str(&text).unwrap();
+        if !matches!(heard, wire::Feed::Pulse { .. }) {
+            return heard;
+        }
+    }
+}
+
+fn view(revision: u64, cluster: &str) -> Arc<ClusterView> {
+    Arc::new(ClusterView {
+        revision: Revision(revision),
+        server: NodeId(1),
+        at: WallClock(1),
+        cluster: cluster.into(),
+        config_version: 1,
+        servers: Vec::new(),
+        links: Vec::new(),
+        witness: None,
+        groups: Vec::new(),
+        sets: Vec::new(),
+        events: Vec::new(),
+        incident: None,
+        forecasts: Vec::new(),
+        operations: Vec::new(),
+        halted: None,
+    })
+}
+
+#[tokio::test]
+async fn a_page_gets_a_snapshot_then_changes_and_a_snapshot_again_after_a_gap() {
+    let node = Node::start().await;
+    let mut feed = open_feed(&node).await;
+    say(&mut feed, &FromPage::Hello(wire::Hello { version: FEED_VERSION })).await;
+    assert_eq!(hear(&mut feed).await, wire::Feed::NoCluster);
+    node.app.views.send_replace(Some(view(7, "a")));
+    assert_eq!(hear(&mut feed).await, wire::Feed::Snapshot(Box::new((*view(7, "a")).clone())));
+    node.app.views.send_replace(Some(view(8, "b")));
+    let wire::Feed::Delta(delta) = hear(&mut feed).await else { panic!("no delta") };
+    assert_eq!((delta.base, delta.cluster), (Revision(7), Some(("b".into(), 1))));
+    node.app.views.send_replace(Some(view(10, "c")));
+    let wire::Feed::Snapshot(shown) = hear(&mut feed).await else { panic!("no snapshot after a gap") };
+    assert_eq!(shown.revision, Revision(10));
+    say(&mut feed, &FromPage::Again).await;
+    let wire::Feed::Snapshot(shown) = hear(&mut feed).await else { panic!("no snapshot on request") };
+    assert_eq!(shown.cluster, "c");
+    let what = wire::Operation::StopGroup { group: wire::GroupId(1) };
+    let command = wire::Command { id: wire::CommandId(3), revision: Revision(10), what };
+    say(&mut feed, &FromPage::Command(command)).await;
+    let wire::Feed::Reply(reply) = hear(&mut feed).await else { panic!("no reply") };
+    assert_eq!(reply.id, wire::CommandId(3));
+}
+
+#[tokio::test]
+async fn a_page_of_another_version_is_told_to_reload_and_one_without_login_gets_nothing() {
+    let node = Node::start().await;
+    let mut feed = open_feed(&node).await;
+    say(&mut feed, &FromPage::Hello(wire::Hello { version: FEED_VERSION + 1 })).await;
+    assert_eq!(hear(&mut feed).await, wire::Feed::Reload);
+    let stream = connect(&node.address.to_string(), "localhost", Pin::Nobody, None).await.unwrap();
+    let request = format!("wss://{}/api/feed", node.address).into_client_request().unwrap();
+    let refused = tokio_tungstenite::client_async(request, stream).await;
+    assert!(matches!(refused, Err(tungstenite::Error::Http(answer)) if answer.status() == 401));
 }
