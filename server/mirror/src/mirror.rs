@@ -135,7 +135,7 @@ impl Mirror {
         }
         Mirror {
             log: ActivityLog::new(&hot, area.log_sequence),
-            lease: Lease::default(),
+            lease: Lease { last_grant: Some(now), ..Lease::default() },
             sb: area.superblock,
             map,
             store: Store::default(),

@@ -160,7 +160,8 @@ impl Mirror {
             if self.role == Role::Deactivating {
                 self.role = Role::Active;
             }
-            self.answer(ending.ticket, Err(OrderFault::NotEqual));
+            let disk = self.failed.clone().map(|reason| OrderFault::Io { reason });
+            self.answer(ending.ticket, Err(disk.unwrap_or(OrderFault::NotEqual)));
             return;
         }
         let Some(ticket) = self.activation.take() else { return };

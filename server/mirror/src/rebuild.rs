@@ -247,7 +247,12 @@ impl Mirror {
     /// A joint flush has succeeded: what was copied before it began is equal on stable storage.
     pub(crate) fn clear_copied(&mut self) {
         let Some(rebuild) = &mut self.rebuild else { return };
-        for (first, count) in std::mem::take(&mut rebuild.flushing) {
+        let flushed = std::mem::take(&mut rebuild.flushing);
+        if self.failed.is_some() {
+            // A write that failed here may lie among them: they stay recorded as different.
+            return;
+        }
+        for (first, count) in flushed {
             self.map.clear(first, count);
         }
         self.moved = true;
