@@ -23,6 +23,11 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// The lease of a fresh process.
+    pub(crate) fn at_start(now: Time) -> Lease {
+        Lease { last_grant: Some(now), ..Lease::default() }
+    }
+
     /// No lease, for a new term; who grants and who is away stays.
     pub(crate) fn fresh(&self) -> Lease {
         let (ordered, over_link) = (None, None);

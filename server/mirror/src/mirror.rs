@@ -135,7 +135,7 @@ impl Mirror {
         }
         Mirror {
             log: ActivityLog::new(&hot, area.log_sequence),
-            lease: Lease { last_grant: Some(now), ..Lease::default() },
+            lease: Lease::at_start(now),
             sb: area.superblock,
             map,
             store: Store::default(),
