@@ -11,10 +11,20 @@ use wire::text::{self, Label};
 /// An event and how often it followed itself.
 type Folded = (Event, usize);
 
+/// Both servers may tell of the same thing within this time, in milliseconds.
+const SAME_MS: u64 = 3_000;
+
+/// Folds repeats; what both servers recorded of one happening is shown once.
 fn fold(events: &[Event]) -> Vec<Folded> {
     let mut folded: Vec<Folded> = Vec::new();
     for event in events {
+        let twice = folded.iter().any(|(shown, _)| {
+            shown.kind == event.kind
+                && shown.origin != event.origin
+                && shown.at.0.abs_diff(event.at.0) < SAME_MS
+        });
         match folded.last_mut() {
+            _ if twice => {}
             Some((last, times)) if last.kind == event.kind => *times += 1,
             _ => folded.push((event.clone(), 1)),
         }
@@ -71,16 +81,33 @@ mod tests {
     use wire::EventKind;
     use wire::ids::{NodeId, WallClock};
 
+    fn event(origin: u8, number: u64, at: u64, kind: EventKind) -> Event {
+        Event { origin: NodeId(origin), number, at: WallClock(at), kind }
+    }
+
+    fn shown(events: &[Event]) -> Vec<(u64, usize)> {
+        fold(events).iter().map(|(e, times)| (e.number, *times)).collect()
+    }
+
     #[test]
     fn repeats_fold_into_the_newest() {
-        let event = |number, kind| Event { origin: NodeId(1), number, at: WallClock(number), kind };
         let events = [
-            event(4, EventKind::WitnessLost),
-            event(3, EventKind::WitnessLost),
-            event(2, EventKind::WitnessUp),
-            event(1, EventKind::WitnessLost),
+            event(1, 4, 40_000, EventKind::WitnessLost),
+            event(1, 3, 30_000, EventKind::WitnessLost),
+            event(1, 2, 20_000, EventKind::WitnessUp),
+            event(1, 1, 10_000, EventKind::WitnessLost),
         ];
-        let folded: Vec<(u64, usize)> = fold(&events).iter().map(|(e, times)| (e.number, *times)).collect();
-        assert_eq!(folded, [(4, 2), (2, 1), (1, 1)]);
+        assert_eq!(shown(&events), [(4, 2), (2, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn what_both_servers_saw_is_shown_once() {
+        let events = [
+            event(2, 9, 40_100, EventKind::WitnessLost),
+            event(2, 8, 40_050, EventKind::ServerUp { server: NodeId(2) }),
+            event(1, 4, 40_000, EventKind::WitnessLost),
+            event(1, 3, 30_000, EventKind::WitnessLost),
+        ];
+        assert_eq!(shown(&events), [(9, 1), (8, 1), (3, 1)]);
     }
 }

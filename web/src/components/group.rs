@@ -1,7 +1,7 @@
 //! A group's place on one server: a solid card where it runs, a dashed slot where it could come.
 
 use crate::browser;
-use crate::components::group_facts::facts;
+use crate::components::group_facts::{breakable, facts};
 use crate::components::sign::Sign;
 use crate::look::{self, Look};
 use crate::offer;
@@ -72,7 +72,7 @@ pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
                     data-testid=word_id>{word}</span>
             </header>
             <dl>{move || facts().into_iter().map(|(what, strong, rest)| view! {
-                <dt>{what}</dt><dd><b>{strong}</b>" "{rest}</dd>
+                <dt>{what}</dt><dd><b>{breakable(&strong)}</b>" "{breakable(&rest)}</dd>
             }).collect_view()}</dl>
         </section>
     }

@@ -2,6 +2,7 @@
 
 use crate::components::verdict::moment;
 use crate::page::Page;
+use leptos::prelude::*;
 use wire::ids::NodeId;
 use wire::text::{self, Label, Lang};
 use wire::view::{ClusterView, GroupState, GroupView, Outcome, SetView, Standby};
@@ -79,4 +80,11 @@ fn slot_facts(
         facts.push((label(Label::Home), label(Label::HomeYes), String::new()));
     }
     facts
+}
+
+/// Text that may break after each slash of a path, and nowhere inside a name while there is room.
+#[must_use]
+pub fn breakable(text: &str) -> impl IntoView + use<> {
+    let pieces: Vec<String> = text.split_inclusive('/').map(str::to_owned).collect();
+    pieces.into_iter().map(|piece| view! { {piece}<wbr/> }).collect_view()
 }

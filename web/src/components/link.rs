@@ -5,7 +5,7 @@ use crate::look;
 use crate::page::page;
 use leptos::prelude::*;
 use wire::config::LinkKind;
-use wire::ids::LinkId;
+use wire::ids::{LinkId, NodeId};
 use wire::text::{self, Label};
 use wire::view::{LinkState, LinkView};
 
@@ -58,16 +58,16 @@ fn Link(id: LinkId) -> impl IntoView {
     let note = move || {
         page.with(|lang, _, names| {
             link.with(|l| {
-                l.as_ref().map_or_else(String::new, |l| {
-                    match l.no_cable_at.filter(|_| l.state == LinkState::NoCable) {
-                        Some(at) => names.server(at),
-                        None if l.primary => text::label(lang, Label::Primary).to_owned(),
-                        None => String::new(),
-                    }
+                l.as_ref().map_or_else(String::new, |l| match no_cable_at(l) {
+                    Some(at) => names.server(at),
+                    None if l.primary => text::label(lang, Label::Primary).to_owned(),
+                    None => String::new(),
                 })
             })
         })
     };
+    // Where a cable is out, the server with the empty port matters more than the network.
+    let network = move || of(|l| if no_cable_at(l).is_some() { String::new() } else { l.network.clone() });
     let class = move || {
         let lost = !page.stale.get() && matches!(state(), LinkState::Lost | LinkState::NoCable);
         let unknown = !page.stale.get() && state() == LinkState::Unknown;
@@ -85,7 +85,7 @@ fn Link(id: LinkId) -> impl IntoView {
             <p class="words">
                 <Sign look=look size="s13"/>
                 <b class="name">{move || of(|l| l.name.clone())}</b>
-                <span class="network"><span class="ip">{move || of(|l| l.network.clone())}</span>" "{note}</span>
+                <span class="network"><span class="ip">{network}</span>" "<span class="ip">{note}</span></span>
                 <b class="value" data-testid=format!("link-{}-value", id.0)>{value}</b>
             </p>
             <span class="line" aria-hidden="true">
@@ -95,4 +95,9 @@ fn Link(id: LinkId) -> impl IntoView {
             </span>
         </div>
     }
+}
+
+/// The server that sees no carrier, when that is why the link is out.
+fn no_cable_at(link: &LinkView) -> Option<NodeId> {
+    link.no_cable_at.filter(|_| link.state == LinkState::NoCable)
 }

@@ -41,10 +41,10 @@ pub fn Server(id: NodeId) -> impl IntoView {
             let lost = |l: &&wire::view::LinkView| l.kind == wire::config::LinkKind::Public;
             let out = view.links.iter().filter(lost).any(|l| match l.state {
                 LinkState::NoCable => l.no_cable_at.is_none_or(|at| at == id),
-                LinkState::Lost => view.servers.iter().any(|s| s.id == id && s.state == ServerState::Down),
-                LinkState::Up | LinkState::Slow | LinkState::Unknown => false,
+                LinkState::Lost | LinkState::Up | LinkState::Slow | LinkState::Unknown => false,
             });
-            out && !page.stale.get()
+            let down = view.servers.iter().any(|s| s.id == id && s.state == ServerState::Down);
+            (out || down) && !page.stale.get()
         })
     };
     let class = move || {

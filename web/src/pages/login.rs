@@ -70,7 +70,12 @@ fn sign_in(page: Page, password: String, busy: RwSignal<bool>, fault: RwSignal<O
         };
         let _ = busy.try_set(false);
         match answer {
-            Ok(Some(session)) => page.session.set(Some(session)),
+            Ok(Some(session)) => {
+                if !session.logged_in {
+                    let _ = fault.try_set(Some(Label::LoginCookie));
+                }
+                page.session.set(Some(session));
+            }
             Ok(None) => {}
             Err(api::Away) => {
                 let _ = fault.try_set(Some(Label::ErrorUnreachable));

@@ -89,6 +89,7 @@ labels! {
     LoginButton: "Sign in", "ログイン";
     LoginPending: "Signing in", "ログイン中";
     LoginWrong: "That password is not known, or was used already. Ask for a new one on the server.", "パスワードが正しくないか、使用済みです。サーバで再発行してください。";
+    LoginCookie: "The browser did not keep the session. Allow cookies for this address, over https.", "ブラウザがセッションを保存できません。このアドレスの Cookie を https で許可してください。";
     LoginSlow: "Too many attempts. Wait a minute, then try again.", "試行回数が多すぎます。1分待ってからやり直してください。";
     LoginEmpty: "Type the password first.", "パスワードを入力してください。";
     NoClusterTitle: "There is no cluster yet", "クラスタはまだありません";

@@ -171,8 +171,11 @@ pub fn rebuild_kind(lang: Lang, kind: RebuildKind) -> &'static str {
 #[must_use]
 pub fn set_changed(lang: Lang, set: &SetView) -> Option<String> {
     let dirty = count(set.dirty_blocks);
-    matches!(set.state, SetState::Alone { .. })
-        .then(|| say!(lang, "{dirty} blocks changed", "変更 {dirty} ブロック"))
+    match (&set.state, set.dirty_blocks) {
+        (SetState::Alone { .. }, 1) => Some(say!(lang, "1 block changed", "変更 1 ブロック")),
+        (SetState::Alone { .. }, _) => Some(say!(lang, "{dirty} blocks changed", "変更 {dirty} ブロック")),
+        _ => None,
+    }
 }
 
 /// The second line under a mirror set's state.

@@ -203,7 +203,10 @@ fn links_show_their_value_and_lines_their_state() {
         set.state = state;
         both("set line", |l| set_line(l, &set));
         if let SetState::Alone { .. } = set.state {
-            both("changed", |l| set_changed(l, &set).unwrap());
+            for dirty_blocks in [0, 1, 2] {
+                set.dirty_blocks = dirty_blocks;
+                both("changed", |l| set_changed(l, &set).unwrap());
+            }
         }
     }
 }

@@ -43,6 +43,9 @@ fn bad(view: &ClusterView) -> Option<Kind> {
         return Some(Kind::CutOff { server: view.server });
     }
     let by_state = |wanted: fn(&GroupView) -> bool| view.groups.iter().find(|g| wanted(g)).map(|g| g.id);
+    if let Some(group) = behind_silence(view) {
+        return Some(Kind::GroupUnknown { group });
+    }
     if let Some(group) = by_state(|g| matches!(g.state, GroupState::Failed { .. })) {
         return Some(Kind::GroupFailed { group });
     }
@@ -138,6 +141,16 @@ fn cut_off(view: &ClusterView) -> bool {
     silent && !serves && !view.links.is_empty() && view.links.iter().all(lost)
 }
 
+/// A group of the twin's while every path to the twin is silent and nothing is judged yet.
+fn behind_silence(view: &ClusterView) -> Option<GroupId> {
+    let heard = view.links.iter().any(|l| matches!(l.state, LinkState::Up | LinkState::Slow));
+    let twin = view.servers.iter().find(|s| s.id != view.server && s.state == ServerState::Normal)?;
+    if heard || view.links.is_empty() || twin.node_away {
+        return None;
+    }
+    view.groups.iter().find(|g| g.active == Some(twin.id) && g.state == GroupState::Running).map(|g| g.id)
+}
+
 fn groups(view: &ClusterView, which: impl Fn(&GroupView) -> bool) -> Vec<GroupId> {
     view.groups.iter().filter(|g| which(g)).map(|g| g.id).collect()
 }
@@ -151,6 +164,9 @@ fn facts(view: &ClusterView, kind: &Kind) -> Vec<Fact> {
         Kind::CutOff { .. } => facts.extend([Fact::NoPath, Fact::WitnessSilent, Fact::MayRunElsewhere]),
         Kind::Halted { .. } => {
             facts.extend(view.halted.clone().map(|reason| Fact::HaltedBecause { reason }));
+        }
+        Kind::GroupUnknown { .. } if !view.links.iter().any(|l| l.state == LinkState::Up) => {
+            facts.push(Fact::NoPath)
         }
         Kind::ManagerAway { server } => facts.push(Fact::ManagerSilent { server: *server }),
         Kind::WitnessOut => facts.push(witness_fact(view)),
@@ -167,6 +183,10 @@ fn facts(view: &ClusterView, kind: &Kind) -> Vec<Fact> {
         | Kind::FailingOver { .. }
         | Kind::GroupUnknown { .. }
         | Kind::NoService => {}
+    }
+    // While nothing is heard of the twin, nothing is said of it.
+    if matches!(kind, Kind::GroupUnknown { .. }) && !facts.is_empty() {
+        return facts;
     }
     if !matches!(kind, Kind::CutOff { .. } | Kind::LinkOut { .. } | Kind::WitnessOut | Kind::Halted { .. }) {
         facts.extend(server_facts(view));

@@ -185,6 +185,12 @@ const TABLE: &[(&str, Change, Tone, &str)] = &[
         "files is stopping",
     ),
     (
+        "all paths silent, the twin not judged yet",
+        |v| v.links.iter_mut().for_each(|l| l.state = LinkState::Lost),
+        Tone::Bad,
+        "Cannot tell whether db runs",
+    ),
+    (
         "group unknown",
         |v| v.groups[0].state = GroupState::Unknown,
         Tone::Bad,
