@@ -1,12 +1,12 @@
 //! Exact actions of one side for a write, a flush, a put-out, a re-admission, a rebuild: the twin is played by hand.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
 
 use mirror::action::{Data, OpId};
 use mirror::input::{LocalFault, LocalResult, PayloadId, Range, RequestId};
 use mirror::layout::{self, Format};
 use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
 use peer::block::{Body, Frame, Hello};
-use peer::control::{DiskOrder, FromDisk, Ticket, ToDisk};
+use peer::control::{DiskOrder, Done, FromDisk, Ticket, ToDisk};
 use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId, Time};
 
 const SIZE: u64 = 64 << 20;
@@ -22,6 +22,8 @@ struct Desk {
     sequence: u64,
     /// Sequences of the frames that want an answer, oldest first.
     asked: Vec<u64>,
+    /// Nonce and grant of the last keep-alive sent.
+    alive: Option<(u64, Option<u64>)>,
     session: Session,
     epoch: Epoch,
     ticket: u64,
@@ -46,6 +48,7 @@ impl Desk {
             ops: Vec::new(),
             sequence: 0,
             asked: Vec::new(),
+            alive: None,
             session: Session(0),
             epoch: Epoch(0),
             ticket: 0,
@@ -88,7 +91,10 @@ impl Desk {
                 });
                 format!("store {}", parts.collect::<Vec<_>>().join(" "))
             }
-            Action::Send { frame: Frame { body: Body::Alive { .. }, .. }, .. } => return None,
+            Action::Send { frame: Frame { body: Body::Alive { nonce, grant }, .. }, .. } => {
+                self.alive = Some((nonce, grant));
+                return None;
+            }
             Action::Send { frame, data } => {
                 if matches!(
                     frame.body,
@@ -209,6 +215,48 @@ impl Desk {
         let mut rest = said[1..].to_vec();
         rest.extend(self.local());
         rest
+    }
+
+    /// As standby: a session with an active twin of epoch 3 that has this history.
+    fn meet_active(&mut self, history: Vec<Generation>) {
+        self.input(Input::LinkConnected { dialled: false });
+        let hello = Hello {
+            cluster: [1; 16],
+            set: SetId(1),
+            side: NodeId(2),
+            size: SIZE,
+            incarnation: Incarnation([2; 16]),
+            holder: Some(NodeId(2)),
+            active: true,
+            twin_session: Session(0),
+            base: history.first().copied(),
+            history,
+            consistent: true,
+            alone: true,
+            dirty: 5,
+            hot: vec![1],
+        };
+        (self.epoch, self.session) = (Epoch(3), Session(4));
+        assert_eq!(self.twin(Body::Hello(Box::new(hello))), ["flush"]);
+        assert_eq!(self.local(), ["store superblock"]);
+        assert_eq!(self.local(), ["send SessionStored"]);
+        self.session = Session(5);
+        self.twin(Body::SessionStored);
+        self.local();
+        let status = self.mirror.status();
+        assert_eq!((status.epoch, status.session), (Epoch(3), Session(5)));
+    }
+
+    /// Forbids grants; gives when the last one was sent.
+    fn stop_grants(&mut self) -> Option<Time> {
+        self.ticket += 1;
+        self.now += 1;
+        let order = ToDisk { ticket: Ticket(self.ticket), order: DiskOrder::Grant { allowed: false } };
+        self.mirror.handle(Input::Order(order), Time(self.now));
+        self.mirror.take_actions().into_iter().find_map(|action| match action {
+            Action::Tell(FromDisk::Done { result: Ok(Done::GrantStopped { last }), .. }) => last,
+            _ => None,
+        })
     }
 
     /// The oldest frame that wants an answer.
@@ -378,31 +426,7 @@ fn a_twin_put_out_is_rebuilt_from_the_map_and_readmitted() {
 #[test]
 fn a_standby_applies_overlapping_writes_in_order_and_answers_each() {
     let mut desk = Desk::new();
-    desk.input(Input::LinkConnected { dialled: false });
-    let hello = Hello {
-        cluster: [1; 16],
-        set: SetId(1),
-        side: NodeId(2),
-        size: SIZE,
-        incarnation: Incarnation([2; 16]),
-        holder: Some(NodeId(2)),
-        active: true,
-        twin_session: Session(0),
-        history: vec![G1],
-        base: Some(G1),
-        consistent: true,
-        alone: true,
-        dirty: 5,
-        hot: vec![1],
-    };
-    (desk.epoch, desk.session) = (Epoch(3), Session(4));
-    assert_eq!(desk.twin(Body::Hello(Box::new(hello))), ["flush"]);
-    assert_eq!(desk.local(), ["store superblock"]);
-    assert_eq!(desk.local(), ["send SessionStored"]);
-    desk.session = Session(5);
-    desk.twin(Body::SessionStored);
-    desk.local();
-    assert_eq!((desk.mirror.status().epoch, desk.mirror.status().session), (Epoch(3), Session(5)));
+    desk.meet_active(vec![G1]);
     // Not before it has marked itself.
     assert_eq!(desk.twin(Body::BuildBegin { generation: G1 }), ["store superblock"]);
     assert_eq!(desk.local(), ["store superblock"]);
@@ -465,6 +489,71 @@ fn at_the_end_of_the_lease_requests_are_held_and_later_they_fail() {
     desk.now += 7_000;
     assert_eq!(desk.input(Input::DeadlineReached), ["lease ended", "reply 2 5", "fenced"]);
     assert!(desk.mirror.next_deadline().is_none_or(|at| at.0 > desk.now));
+}
+
+#[test]
+fn grants_over_the_link_renew_the_lease_from_when_the_nonce_was_sent() {
+    let mut desk = in_sync();
+    let start = Time(desk.now);
+    desk.order(DiskOrder::Lease { until: Some(start.plus(1_000_000)), fence_after_us: 500_000 });
+    desk.now += 100_000;
+    let sent = Time(desk.now + 1);
+    desk.input(Input::DeadlineReached);
+    let (nonce, _) = desk.alive.unwrap();
+    desk.now += 400_000;
+    desk.twin(Body::Alive { nonce: 1, grant: None });
+    assert_eq!(desk.mirror.status().lease, Some(start.plus(1_000_000)), "a keep-alive is no grant");
+    desk.twin(Body::Alive { nonce: 2, grant: Some(nonce + 50) });
+    assert_eq!(
+        desk.mirror.status().lease,
+        Some(start.plus(1_000_000)),
+        "nor is an echo of what was never sent"
+    );
+    desk.twin(Body::Alive { nonce: 3, grant: Some(nonce) });
+    assert_eq!(desk.mirror.lease(), Some(Some(sent.plus(1_300_000))));
+    // The engine's own order never shortens it.
+    desk.order(DiskOrder::Lease { until: Some(start.plus(1_100_000)), fence_after_us: 500_000 });
+    assert_eq!(desk.mirror.status().lease, Some(sent.plus(1_300_000)));
+}
+
+#[test]
+fn while_the_node_is_away_renewals_count_for_its_grace_only() {
+    let mut desk = in_sync();
+    desk.order(DiskOrder::Lease { until: Some(Time(desk.now + 1_000_000)), fence_after_us: 500_000 });
+    desk.input(Input::NodePresent(false));
+    let left = Time(desk.now);
+    for turn in 0..200 {
+        desk.now += 100_000;
+        desk.input(Input::DeadlineReached);
+        let grant = desk.alive.map(|(nonce, _)| nonce);
+        desk.twin(Body::Alive { nonce: turn + 1, grant });
+        if desk.mirror.lease().is_none_or(|lease| lease.is_some_and(|end| end.0 < desk.now)) {
+            break;
+        }
+    }
+    let served = Time(desk.now).since(left);
+    assert!((10_000_000..10_300_000).contains(&served), "{served}");
+    // A node that is back before the fence goes on: the twin has granted all the while.
+    assert_eq!(desk.input(Input::NodePresent(true)), ["lease runs"]);
+}
+
+#[test]
+fn a_standby_grants_only_while_it_is_allowed() {
+    let mut desk = Desk::new();
+    desk.meet_active(vec![G1]);
+    desk.twin(Body::Alive { nonce: 7, grant: None });
+    let alive = |desk: &mut Desk| {
+        desk.now += 100_000;
+        desk.input(Input::DeadlineReached);
+        desk.twin(Body::Alive { nonce: 8, grant: None });
+        desk.alive.unwrap().1
+    };
+    assert_eq!(alive(&mut desk), None);
+    assert_eq!(desk.order(DiskOrder::Grant { allowed: true }), ["done"]);
+    assert_eq!(alive(&mut desk), Some(8));
+    let last = desk.now - 1;
+    assert_eq!(desk.stop_grants(), Some(Time(last)));
+    assert_eq!(alive(&mut desk), None);
 }
 
 #[test]
