@@ -261,7 +261,7 @@ mod tests {
         drop(browser);
         let left = crate::leftovers::Leftovers::look(std::path::Path::new("/usr/lib/chromium/chromium"));
         let ours = left
-            .since(&Default::default())
+            .since(&Default::default(), &profile)
             .into_iter()
             .filter(|found| found.contains(profile.to_str().unwrap()));
         assert_eq!(ours.count(), 0);

@@ -185,7 +185,7 @@ impl Lab {
         if !status.success() {
             bail!("after Ctrl-C the demo ended with {status}\n{}", self.said());
         }
-        let left = Leftovers::look(&self.program).since(&self.before);
+        let left = Leftovers::look(&self.program).since(&self.before, self.folder());
         if !left.is_empty() {
             bail!("Ctrl-C left behind:\n{}", left.join("\n"));
         }
@@ -221,7 +221,7 @@ impl Lab {
     pub fn kill_launcher(mut self) -> Result<(tempfile::TempDir, Leftovers)> {
         self.launcher.kill().context("kill the launcher")?;
         self.launcher.wait().context("the launcher ends")?;
-        let left = Leftovers::look(&self.program).since(&self.before);
+        let left = Leftovers::look(&self.program).since(&self.before, self.folder());
         if left.is_empty() {
             bail!("a killed launcher left nothing: there is nothing to sweep");
         }

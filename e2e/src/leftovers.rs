@@ -1,18 +1,21 @@
 //! What the demo must not leave on the machine: compared before a start and after the end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything on this machine that a demo could have made and not taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers(BTreeSet<String>);
+pub struct Leftovers(Found);
+
+/// What was found in words, and the file or folder it concerns, if one.
+type Found = BTreeMap<String, Option<PathBuf>>;
 
 impl Leftovers {
     /// Looks at the machine; `program` is the name of the executable whose processes count.
     #[must_use]
     pub fn look(program: &Path) -> Self {
-        let mut found = BTreeSet::new();
+        let mut found = Found::new();
         namespaces(&mut found);
         mounts(&mut found);
         loops(&mut found);
@@ -21,10 +24,15 @@ impl Leftovers {
         Self(found)
     }
 
-    /// What is there that was not there before.
+    /// What is there that was not there before. What concerns a file that can be seen and does not lie in the demo's
+    /// folder is somebody else's: tests of other parts may run on this machine meanwhile.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Vec<String> {
-        self.0.difference(&before.0).cloned().collect()
+    pub fn since(&self, before: &Self, folder: &Path) -> Vec<String> {
+        let ours = |path: &Option<PathBuf>| {
+            path.as_ref().is_none_or(|path| path.starts_with(folder) || !path.exists())
+        };
+        let new = self.0.iter().filter(|(text, path)| !before.0.contains_key(*text) && ours(path));
+        new.map(|(text, _)| text.clone()).collect()
     }
 }
 
@@ -33,34 +41,35 @@ fn names(folder: &str) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn namespaces(found: &mut BTreeSet<String>) {
+fn namespaces(found: &mut Found) {
     for folder in ["/run/netns", "/var/run/netns"] {
-        found.extend(names(folder).into_iter().map(|name| format!("network namespace {name}")));
+        found.extend(names(folder).into_iter().map(|name| (format!("network namespace {name}"), None)));
     }
 }
 
 /// Mounts in this process's own namespace; those in a host's private one die with its last process.
-fn mounts(found: &mut BTreeSet<String>) {
+fn mounts(found: &mut Found) {
     let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for line in table.lines() {
         let fields: Vec<&str> = line.split_whitespace().take(3).collect();
-        found.insert(format!("mount {}", fields.join(" ")));
+        found.insert(format!("mount {}", fields.join(" ")), fields.get(1).map(PathBuf::from));
     }
 }
 
-fn loops(found: &mut BTreeSet<String>) {
+fn loops(found: &mut Found) {
     for name in names("/sys/block") {
         if let Ok(backing) = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")) {
-            found.insert(format!("loop device {name} on {}", backing.trim()));
+            let backing = backing.trim();
+            found.insert(format!("loop device {name} on {backing}"), Some(PathBuf::from(backing)));
         }
     }
 }
 
-fn links(found: &mut BTreeSet<String>) {
-    found.extend(names("/sys/class/net").into_iter().map(|name| format!("network interface {name}")));
+fn links(found: &mut Found) {
+    found.extend(names("/sys/class/net").into_iter().map(|name| (format!("network interface {name}"), None)));
 }
 
-fn processes(program: &Path, found: &mut BTreeSet<String>) {
+fn processes(program: &Path, found: &mut Found) {
     for name in names("/proc") {
         if name.bytes().all(|byte| byte.is_ascii_digit())
             && let Ok(executable) = fs::read_link(format!("/proc/{name}/exe"))
@@ -68,7 +77,7 @@ fn processes(program: &Path, found: &mut BTreeSet<String>) {
         {
             let words = fs::read(format!("/proc/{name}/cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
-            found.insert(format!("process {name}: {}", words.trim()));
+            found.insert(format!("process {name}: {}", words.trim()), None);
         }
     }
 }
@@ -85,7 +94,7 @@ mod tests {
         // The child has its own executable only after its exec.
         let mut left = Vec::new();
         for _ in 0..1000 {
-            left = Leftovers::look(&sleep).since(&before);
+            left = Leftovers::look(&sleep).since(&before, Path::new("/tmp"));
             if !left.is_empty() {
                 break;
             }
@@ -94,7 +103,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(left.iter().any(|found| found.starts_with(&format!("process {}:", child.id()))), "{left:?}");
-        let gone = Leftovers::look(&sleep).since(&before);
+        let gone = Leftovers::look(&sleep).since(&before, Path::new("/tmp"));
         assert!(!gone.iter().any(|found| found.contains(&child.id().to_string())), "{gone:?}");
     }
 }

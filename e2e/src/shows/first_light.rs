@@ -45,7 +45,7 @@ pub fn run(_options: &Options) -> Result<Outcome> {
     lab::signal_pid(i32::try_from(program.id())?, Signal::INT)?;
     let ended = command::wait(&mut program, Duration::from_secs(60));
     let times = seen?;
-    let left = Leftovers::look(&clone.join("target/release/futago")).since(&before);
+    let left = Leftovers::look(&clone.join("target/release/futago")).since(&before, &clone);
     let clean = ended?.success() && left.is_empty();
     if !clean {
         println!("Ctrl-C left behind: {left:?}");
