@@ -225,3 +225,7 @@ impl Stream {
         ring.receive(token, socket.as_fd(), staging, (self.end, STAGING_BYTES), false);
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;
