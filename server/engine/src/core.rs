@@ -114,7 +114,6 @@ pub struct Core {
     pub new_host: bool,
     /// This host began a new life after an orderly stop.
     pub booted: bool,
-    pub clean: bool,
     pub next_ticket: u64,
     pub next_action: u64,
 }

@@ -110,7 +110,6 @@ impl Engine {
             urgent: true,
             new_host,
             booted,
-            clean: record.clean && !new_host,
             next_ticket: 0,
             next_action: 0,
         };
@@ -118,14 +117,14 @@ impl Engine {
         core.sets = core.config.sets.iter().map(|s| (s.id, Set::new(s.id, s.group, before, now))).collect();
         if crashed {
             let own = core.entry(me);
-            if own.state == ServerState::Normal || own.state == ServerState::Down {
+            if own.state != ServerState::Stopped || own.recovering {
                 core.set_entry(me, ServerState::RestartedAfterDown, false, false);
-            } else if own.recovering {
-                core.set_entry(me, own.state, false, false);
             }
             core.out.clear();
         }
-        core.record_event(EventKind::ServerUp { server: me });
+        if new_host {
+            core.record_event(EventKind::ServerUp { server: me });
+        }
         let last = Record { version: 0, ..Record::default() };
         let mut engine = Engine {
             core,
@@ -453,7 +452,8 @@ impl Engine {
         self.core.judge_silence();
         let confirmed = self.confirmed();
         let complete = self.complete();
-        self.core.judge_states(confirmed, complete);
+        let expelled = self.expelled(self.core.twin_id);
+        self.core.judge_states(confirmed, complete, expelled);
         self.finish_leaving();
         self.late_orders();
         // What a group does may let another of its steps begin in the same turn.
@@ -481,6 +481,12 @@ impl Engine {
         self.groups.is_empty() || self.groups.values().any(mine)
     }
 
+    /// No group that is to run counts on a server's copy: a new life of its host may have lost what its disk had not flushed, so
+    /// that recovery begins only after it was put out, and ends by its re-admission.
+    pub(crate) fn expelled(&self, server: NodeId) -> bool {
+        crate::operator::expelled(&self.core, &self.groups, server)
+    }
+
     /// Every group that runs has both copies in sync, so that a recovery is complete.
     fn complete(&self) -> bool {
         let runs = |group: &&Group| group.active_on(&self.core).is_some() || group.aim(&self.core).is_some();
@@ -504,7 +510,6 @@ impl Engine {
         };
         if !self.groups.values().any(counts) {
             self.core.set_entry(me, ServerState::Stopped, false, false);
-            self.core.clean = true;
         }
     }
 
@@ -566,10 +571,12 @@ impl Engine {
 
     /// The record as it should be.
     fn record(&self) -> Record {
+        let own = self.core.entry(self.core.me);
         let mut record = Record {
             host: Some(self.core.host),
             twin_host: self.core.twin.stored_host,
-            clean: self.core.clean,
+            // Stopped in order, or still waiting to be started after that.
+            clean: own.state == ServerState::Stopped && !own.recovering,
             servers: self.core.servers.clone(),
             incidents: self.core.incidents,
             incident: self.core.incident.clone(),

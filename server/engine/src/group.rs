@@ -98,6 +98,17 @@ pub enum Look {
     Needed,
     /// Asked.
     Asked(ActionId, Time),
+    /// Observed at that time; the sets' processes have not all spoken yet.
+    Seen {
+        /// When.
+        at: Time,
+        /// All its mounts are here.
+        mounted: bool,
+        /// All its addresses are here.
+        addressed: bool,
+        /// Its processes run.
+        processes: bool,
+    },
     /// Known.
     Done,
 }
@@ -403,12 +414,20 @@ impl Group {
             }
             Look::Asked(_, deadline) if core.now >= deadline => self.look = Look::Needed,
             Look::Asked(..) => {}
+            Look::Seen { at, mounted, addressed, processes } => {
+                let spoke = |id: &SetId| core.sets.get(id).is_some_and(|s| s.status.is_some());
+                let late = core.now.since(at) >= timing::DISK_FIRST;
+                if late || core.sets_of(self.id).iter().all(spoke) {
+                    self.observed(core, mounted, addressed, processes);
+                    return true;
+                }
+            }
         }
         false
     }
 
     /// What was observed. All of it is adopted or, if this server has no right to it, stopped.
-    pub fn observed(&mut self, core: &Core, mounted: bool, addressed: bool, processes: bool) {
+    fn observed(&mut self, core: &Core, mounted: bool, addressed: bool, processes: bool) {
         // "Not all of it" may still be some of it: unknown, unless nothing of the group is here at all.
         let none = !mounted && !addressed && !processes;
         let active = core.sets_of(self.id).iter().any(|set| set_is(core, *set) != Is::Absent);
@@ -457,7 +476,7 @@ impl Group {
             Some(limit) if core.now >= limit && self.lease.is_some() => self.suspend(core),
             Some(_) | None => self.suspended = false,
         }
-        if self.fencing.is_none() && self.disk_lost(core) {
+        if self.fencing.is_none() && (self.disk_lost(core) || self.disk_failed(core)) {
             self.fence(core, FenceCause::DiskLost);
         }
     }
@@ -467,6 +486,18 @@ impl Group {
         let used = self.target == Target::Up || self.running.is_some();
         let mounted = |set: &SetId| self.mounts.iter().any(|(m, is)| m == set && *is == Is::Present);
         used && core.sets_of(self.id).iter().any(|set| mounted(set) && set_is(core, *set) == Is::Absent)
+    }
+
+    /// The local disk failed, and the twin's copy is as good: it serves from there (DESIGN 5).
+    fn disk_failed(&self, core: &Core) -> bool {
+        let twin = core.twin_id;
+        let twin_can = core.takes_part(twin) && core.twin_present() && self.in_sync().contains(twin);
+        let failed = |id: &SetId| {
+            let status = core.sets.get(id).filter(|s| s.present).and_then(|s| s.status.as_ref());
+            status.is_some_and(|s| s.failed.is_some())
+        };
+        let policy = core.config.group(self.id).is_some_and(|c| self.may_run_on(c, twin));
+        self.target == Target::Up && twin_can && policy && core.sets_of(self.id).iter().any(failed)
     }
 
     fn suspend(&mut self, core: &mut Core) {
@@ -522,7 +553,7 @@ impl Group {
                 }
             }
             FenceCause::DiskLost => {
-                let reason = "the disk process ended".to_string();
+                let reason = self.disk_reason(core);
                 let (group, server) = (self.id, core.me);
                 core.record_event(EventKind::GroupFailed { group, server, step: StepKind::Disk, reason });
             }
@@ -570,9 +601,15 @@ impl Group {
         let twin = core.twin_id;
         let twin_can = core.takes_part(twin) && self.register.known().in_sync.contains(twin);
         if twin_can || self.restarts.len() > timing::RESTARTS_MAX {
-            self.failure = Some((StepKind::Disk, "the disk process ended".to_string()));
+            self.failure = Some((StepKind::Disk, self.disk_reason(core)));
             self.note_failed(core);
         }
+    }
+
+    fn disk_reason(&self, core: &Core) -> String {
+        let sets = core.sets_of(self.id);
+        let failed = sets.iter().find_map(|id| core.sets.get(id)?.status.as_ref()?.failed.clone());
+        failed.unwrap_or_else(|| "the disk process ended".to_string())
     }
 
     /// Its start failed here: not again until an operator acts or it has run elsewhere.

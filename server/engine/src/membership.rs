@@ -119,10 +119,10 @@ impl Core {
         {
             return false;
         }
-        let away = self.twin.away_since.take();
+        self.twin.away_since = None;
         let was_gone = std::mem::take(&mut self.twin.gone);
         let silent = self.twin_silent();
-        self.note_life(beat, was_gone, away.map(|_| silent));
+        self.note_life(beat, was_gone, silent);
         self.twin.heard = Some(now);
         self.twin.witness = beat.witness;
         let newer = self.twin.nonce.is_none_or(|(node, nonce, _)| node != beat.node || nonce < beat.nonce);
@@ -134,7 +134,7 @@ impl Core {
         true
     }
 
-    fn note_life(&mut self, beat: &Heartbeat, was_gone: bool, away: Option<u64>) {
+    fn note_life(&mut self, beat: &Heartbeat, was_gone: bool, silent: u64) {
         let life = (beat.host, beat.node);
         let met = self.twin.life.replace(life);
         let before = self.twin.stored_host.replace(beat.host);
@@ -148,12 +148,13 @@ impl Core {
                 self.twin.judged = Some(self.now);
                 self.twin.cause = Some(DownCause::Restarted);
             }
-            if matches!(state, ServerState::Normal | ServerState::Down) {
+            // One that was stopped in order only starts again; its own entry says so.
+            if state != ServerState::Stopped || self.entry(self.twin_id).recovering {
                 self.set_entry(self.twin_id, ServerState::RestartedAfterDown, false, false);
             }
-        } else if met.is_none() || was_gone {
+        } else if was_gone {
             self.record_event(EventKind::ServerUp { server: self.twin_id });
-        } else if let Some(silent) = away.filter(|_| met.is_some_and(|(_, node)| node != beat.node)) {
+        } else if met.is_some_and(|(_, node)| node != beat.node) {
             let away_ms = silent / wire::ids::MILLIS;
             self.record_event(EventKind::NodeReturned { server: self.twin_id, away_ms });
         }
@@ -254,8 +255,9 @@ impl Core {
     }
 
     /// Automatic recovery (A4), and the restart of a server that was stopped in order. `confirmed`: a quorum told that this
-    /// server is in sync in some group, or there is none; `complete`: every running group has both copies in sync.
-    pub fn judge_states(&mut self, confirmed: bool, complete: bool) {
+    /// server is in sync in some group, or there is none; `complete`: every running group has both copies in sync; `expelled`:
+    /// none counts on the twin's copy.
+    pub fn judge_states(&mut self, confirmed: bool, complete: bool, expelled: bool) {
         let own = self.entry(self.me);
         let twin = self.entry(self.twin_id);
         let met = self.twin.heard.is_some() || self.twin.gone;
@@ -273,7 +275,9 @@ impl Core {
             return;
         }
         if twin.state == ServerState::RestartedAfterDown && !twin.recovering && self.config.auto_recover {
-            self.recover(self.twin_id);
+            if expelled {
+                self.recover(self.twin_id);
+            }
         } else if twin.recovering && complete {
             self.set_entry(self.twin_id, ServerState::Normal, false, false);
         }
@@ -289,9 +293,6 @@ impl Core {
             self.set_entry(server, state, true, false);
         } else {
             self.set_entry(server, ServerState::Normal, false, false);
-        }
-        if server == self.me {
-            self.clean = false;
         }
     }
 }

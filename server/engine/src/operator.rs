@@ -40,8 +40,14 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         Operation::MoveGroup { group, to } => move_group(core, find(groups, group)?, to),
         Operation::StopServer { server } => stop_server(core, server),
         Operation::StartServer { server } => start_server(core, server),
-        Operation::RecoverServer { server } => recover_server(core, server),
+        Operation::RecoverServer { server } => recover_server(core, groups, server),
     }
+}
+
+/// No group that is to run counts on a server's copy.
+pub fn expelled(core: &Core, groups: &Groups, server: NodeId) -> bool {
+    let used = |group: &&Group| group.aim(core).is_some() || group.active_on(core).is_some();
+    !groups.values().filter(used).any(|group| group.in_sync().contains(server))
 }
 
 fn find(groups: &Groups, id: GroupId) -> Result<&Group, RefusalKind> {
@@ -117,7 +123,7 @@ fn start_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
     reachable(core, server)
 }
 
-fn recover_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
+fn recover_server(core: &Core, groups: &Groups, server: NodeId) -> Result<(), RefusalKind> {
     known_server(server)?;
     let entry = core.entry(server);
     match entry.state {
@@ -128,6 +134,12 @@ fn recover_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
     }
     if entry.recovering {
         return Err(RefusalKind::RecoveryRuns);
+    }
+    let other = server.twin();
+    let other_works =
+        core.entry(other).state == ServerState::Normal && (other == core.me || core.twin_present());
+    if other_works && !expelled(core, groups, server) {
+        return Err(RefusalKind::Busy);
     }
     reachable(core, server)
 }

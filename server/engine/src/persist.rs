@@ -52,7 +52,7 @@ impl Default for Record {
             version: RECORD_VERSION,
             host: None,
             twin_host: None,
-            clean: true,
+            clean: false,
             servers: NodeId::BOTH.into_iter().map(|server| (server, first_entry(server))).collect(),
             groups: BTreeMap::new(),
             incidents: 0,

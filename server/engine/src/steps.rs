@@ -178,7 +178,8 @@ impl Group {
         {
             match outcome {
                 Outcome::Observed { mounted, addressed, processes } => {
-                    self.observed(core, *mounted, *addressed, *processes);
+                    let (mounted, addressed, processes) = (*mounted, *addressed, *processes);
+                    self.look = crate::group::Look::Seen { at: core.now, mounted, addressed, processes };
                 }
                 Outcome::Done
                 | Outcome::Failed { .. }

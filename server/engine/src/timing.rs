@@ -39,6 +39,8 @@ pub const GOSSIP: u64 = 250 * MILLIS;
 pub const GOSSIP_QUIET: u64 = 2 * SECOND;
 /// A disk process that is away for so long while its group runs counts as lost: node restarts it within a second.
 pub const DISK_AWAY: u64 = 3 * SECOND;
+/// After a restart of the node process: its sets' processes connect and speak within this, or they are not there.
+pub const DISK_FIRST: u64 = SECOND;
 /// Restarts of a group on the same server within [`RESTART_PERIOD`] before it counts as failed (B6).
 pub const RESTARTS_MAX: usize = 3;
 /// The period of [`RESTARTS_MAX`].
