@@ -14,7 +14,7 @@ use os::loopdev::{Attach, HostLoops, LoopDevices as _};
 use os::mount::{HostMounts, Mounts as _};
 use rustix::mount::MountFlags;
 use std::ffi::{CString, OsStr};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -166,10 +166,7 @@ fn close(place: &Place, opened: Option<&Opened>, abort: bool) -> anyhow::Result<
         return Ok(());
     }
     if let Some(opened) = opened {
-        // Whoever mounts or claims the device keeps an exclusive open from working.
-        let held = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&opened.path);
-        let held = held.with_context(|| format!("{} is in use", opened.path.display()))?;
-        wait_unused(opened)?;
+        let held = claim(opened)?;
         HostLoops.detach(opened.number)?;
         drop(held);
         wait_detached(place)?;
@@ -179,18 +176,27 @@ fn close(place: &Place, opened: Option<&Opened>, abort: bool) -> anyhow::Result<
     Ok(())
 }
 
-/// Whoever has the device open without claiming it (a tool, a probe) could go on writing to it: given a moment to close it.
-fn wait_unused(opened: &Opened) -> anyhow::Result<()> {
+/// Claims the device, so that nobody can mount it any more. Whoever mounts or claims it keeps that from working; whoever has
+/// it open without claiming it (a tool, a probe) could go on writing to it. Both are given a moment: a file system that
+/// was just unmounted lets go of it a little later.
+fn claim(opened: &Opened) -> anyhow::Result<File> {
     let end = Instant::now() + CLOSING;
-    while let Some(pid) = opener(&opened.path) {
-        if Instant::now() >= end {
-            let name = os::proc::name(pid).unwrap_or_default();
-            return Err(io::Error::from_raw_os_error(libc::EBUSY))
-                .with_context(|| format!("{} is open in process {pid} ({name})", opened.path.display()));
+    loop {
+        let claimed = OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&opened.path);
+        let holder = opener(&opened.path);
+        match (claimed, holder) {
+            (Ok(claimed), None) => return Ok(claimed),
+            (Ok(_), Some(pid)) if Instant::now() >= end => {
+                let name = os::proc::name(pid).unwrap_or_default();
+                return Err(io::Error::from_raw_os_error(libc::EBUSY))
+                    .with_context(|| format!("{} is open in process {pid} ({name})", opened.path.display()));
+            }
+            (Err(error), _) if Instant::now() >= end => {
+                return Err(error).with_context(|| format!("{} is in use", opened.path.display()));
+            }
+            (Ok(_) | Err(_), _) => std::thread::sleep(Duration::from_millis(5)),
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(())
 }
 
 /// A process other than this one that has the device open.

@@ -57,7 +57,7 @@ pub const HANDSHAKES_MAX: usize = 8;
 pub const LOCK: Duration = Duration::from_secs(10);
 /// Mounting and attaching the device; a healthy one takes milliseconds.
 pub const ATTACH: Duration = Duration::from_secs(10);
-/// How long a withdrawal waits for a probe of the device to end.
+/// How long a withdrawal waits for a probe of the device to end, or an unmounted file system to let go.
 pub const CLOSING: Duration = Duration::from_secs(1);
 /// How often the guard looks at the lease and refreshes addresses; kernel lifetimes are whole seconds.
 pub const GUARD: Duration = Duration::from_millis(200);

@@ -29,9 +29,11 @@ impl End {
         self.stream.pump(&mut self.ring);
         self.ring.wait(Some(Duration::from_millis(100)), Duration::ZERO).unwrap();
         while let Some(done) = self.ring.next() {
-            let alive = match done.token {
-                Token::Receive(_) => self.stream.received(done.result, done.buffer),
-                _ => self.stream.sent(done.result),
+            let receive = matches!(done.token, Token::Receive(_));
+            let alive = if receive {
+                self.stream.received(done.result, done.buffer)
+            } else {
+                self.stream.sent(done.result)
             };
             self.lost |= !alive;
         }
