@@ -1,16 +1,19 @@
 //! Two mirrors joined back to back: lossy disks, a link that breaks, a register that never errs, an oracle.
 
 pub mod disk;
+mod engine;
+mod faults;
+mod oracle;
 
-use disk::{Chance, Disk, SECTORS_PER_BLOCK};
+use disk::{Chance, Disk};
 use mirror::action::{Data, OpId};
 use mirror::input::{LocalResult, PayloadId, Range, RequestId};
 use mirror::layout::{self, Format};
 use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
 use peer::block::Frame;
-use peer::control::{DiskOrder, DiskStatus, FromDisk, OrderFault, Role, Ticket, ToDisk};
+use peer::control::{DiskStatus, FromDisk, Role, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use wire::{Epoch, Generation, Incarnation, NodeId, SetId, Time};
+use wire::{Generation, Incarnation, NodeId, SetId, Time};
 
 pub const SIZE: u64 = 8 << 20;
 const SECTORS: usize = (SIZE / 512) as usize;
@@ -45,7 +48,7 @@ pub struct Side {
 
 /// What the engine waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
+pub enum Waits {
     Activate(usize),
     Readmit(usize),
     PutOut(usize),
@@ -128,7 +131,8 @@ impl World {
             acknowledged: 0,
             switches: 0,
             rebuilds: 0,
-            lease_us: None,
+            // Every third schedule has leases that lapse now and then.
+            lease_us: seed.is_multiple_of(3).then_some(300_000),
             turns: 0,
         }
     }
@@ -235,200 +239,12 @@ impl World {
         }
     }
 
-    fn break_link(&mut self, tell: usize) {
-        self.link_up = false;
-        self.wires = [VecDeque::new(), VecDeque::new()];
-        if self.sides[tell].connected {
-            self.sides[tell].connected = false;
-            self.input(tell, Input::LinkLost);
-        }
-    }
-
-    fn break_both(&mut self) {
-        self.link_up = false;
-        self.wires = [VecDeque::new(), VecDeque::new()];
-        for side in 0..2 {
-            if self.sides[side].connected {
-                self.sides[side].connected = false;
-                self.input(side, Input::LinkLost);
-            }
-        }
-    }
-
-    fn replied(&mut self, side: usize, request: RequestId, errno: i32) {
-        let asked = self.sides[side].requests.remove(&request).expect("one reply for a request");
-        if errno != 0 {
-            assert!(self.sides[side].fenced || self.role(side) != Role::Active, "no error without a fault");
-            return;
-        }
-        let both = self.needs_twin(side);
-        let keepers: Vec<usize> = if both { vec![0, 1] } else { vec![side] };
-        if asked.write {
-            self.acknowledged += 1;
-            let (at, count) = sectors(asked.range.unwrap());
-            for sector in at..at + count {
-                for keeper in &keepers {
-                    let least = &mut self.sides[*keeper].least[sector];
-                    *least = (*least).max(asked.words[0]);
-                }
-            }
-            // A deposed holder may still say what its twin had answered before: the twin has it.
-            let view = &self.sides[1 - side].disk.view;
-            let has = both && view[at..at + count].iter().all(|word| *word >= asked.words[0]);
-            assert!(self.holder == Some(side) || has, "an acknowledgement from a side that does not hold");
-        } else if let Some(range) = asked.range {
-            let (at, count) = sectors(range);
-            let found = &self.sides[side].buffers.remove(&OpId(u64::MAX - request.0)).expect("read");
-            for (i, word) in found.iter().enumerate().take(count) {
-                assert!(
-                    *word >= asked.before[i].1,
-                    "read sector {} gives {word}, {:?}",
-                    at + i,
-                    asked.before[i]
-                );
-            }
-        } else {
-            for (sector, value) in asked.before {
-                for keeper in &keepers {
-                    let safe = &mut self.sides[*keeper].safe[sector];
-                    *safe = (*safe).max(value);
-                }
-            }
-        }
-    }
-
     fn role(&self, side: usize) -> Role {
         self.sides[side].mirror.as_ref().map_or(Role::Standby, |mirror| mirror.status().role)
     }
 
     fn needs_twin(&self, side: usize) -> bool {
         self.sides[side].mirror.as_ref().is_some_and(|mirror| mirror.status().needs_twin)
-    }
-
-    fn order(&mut self, side: usize, order: DiskOrder, waits: Waits) {
-        self.next += 1;
-        let ticket = Ticket(self.next);
-        self.orders.insert(ticket, waits);
-        self.input(side, Input::Order(ToDisk { ticket, order }));
-    }
-
-    fn ordered(&mut self, side: usize, ticket: Ticket, result: Result<peer::control::Done, OrderFault>) {
-        let waits = self.orders.remove(&ticket).expect("one result for an order");
-        match (waits, result) {
-            (Waits::Activate(_), Ok(_)) => {
-                self.switches += 1;
-                let it = &self.sides[side];
-                for sector in 0..SECTORS {
-                    let (found, least) = (it.disk.view[sector], it.least[sector]);
-                    assert!(
-                        found >= least,
-                        "side {side} becomes active without write {least} in sector {sector}: {found}"
-                    );
-                }
-            }
-            (Waits::Activate(_), Err(fault)) => {
-                assert!(matches!(fault, OrderFault::Fenced), "activation refused: {fault:?}");
-            }
-            (Waits::Readmit(_), Ok(_)) => {
-                self.rebuilds += 1;
-                let twin = 1 - side;
-                for sector in 0..SECTORS {
-                    let least = self.sides[side].least[sector];
-                    self.sides[twin].least[sector] = self.sides[twin].least[sector].max(least);
-                }
-                // The register has chosen both.
-                self.in_sync = BTreeSet::from([0, 1]);
-            }
-            (Waits::Readmit(_) | Waits::Deactivate(_), Err(fault)) => {
-                assert!(matches!(fault, OrderFault::NotEqual | OrderFault::Fenced), "{fault:?}");
-            }
-            (Waits::PutOut(_), Ok(_)) => {}
-            (Waits::PutOut(_), Err(fault)) => assert!(matches!(fault, OrderFault::Fenced), "{fault:?}"),
-            (Waits::Deactivate(_), Ok(_)) => {
-                if self.in_sync.len() == 2 {
-                    for sector in 0..SECTORS {
-                        assert_eq!(
-                            self.sides[0].disk.stable[sector], self.sides[1].disk.stable[sector],
-                            "clean and equal"
-                        );
-                    }
-                    self.holder = Some(1 - side);
-                    self.epoch += 1;
-                    self.activate(1 - side, false);
-                } else {
-                    self.epoch += 1;
-                    self.activate(side, true);
-                }
-            }
-            (Waits::Other, result) => assert!(
-                matches!(result, Ok(_) | Err(OrderFault::Fenced | OrderFault::WrongRole)),
-                "{result:?}"
-            ),
-        }
-    }
-
-    fn activate(&mut self, side: usize, alone: bool) {
-        self.say(format!("{side} holds epoch {}, alone {alone}", self.epoch));
-        self.holder = Some(side);
-        let generation = fresh_generation(&mut self.chance);
-        let epoch = Epoch(self.epoch);
-        self.order(side, DiskOrder::Activate { epoch, alone, generation }, Waits::Activate(side));
-        let until = self.lease_us.map(|lease| Time(self.now + lease));
-        self.order(side, DiskOrder::Lease { until, fence_after_us: 500_000 }, Waits::Other);
-    }
-
-    /// Power loss.
-    fn crash(&mut self, side: usize) {
-        self.say(format!("{side} loses power"));
-        let doing = std::mem::take(&mut self.sides[side].doing);
-        for (action, _, words) in doing {
-            match action {
-                Action::WriteLocal { range, .. } if self.chance.one_in(2) => {
-                    self.sides[side].disk.write(sectors(range).0, &words);
-                }
-                Action::StoreControl { writes, .. } => self.sides[side].disk.tear(&writes, &mut self.chance),
-                _ => {}
-            }
-        }
-        self.sides[side].disk.crash(&mut self.chance);
-        let it = &mut self.sides[side];
-        it.least = it.safe.clone();
-        it.incarnation = fresh16(&mut self.chance);
-        self.gone(side);
-    }
-
-    /// The process ends, the host stays: what was submitted comes to its end.
-    fn kill(&mut self, side: usize) {
-        self.say(format!("{side} process ends"));
-        let doing = std::mem::take(&mut self.sides[side].doing);
-        for (action, _, words) in doing {
-            match action {
-                Action::WriteLocal { range, .. } => {
-                    self.sides[side].disk.write(sectors(range).0, &words);
-                }
-                Action::StoreControl { writes, .. } => self.sides[side].disk.store(&writes),
-                _ => {}
-            }
-        }
-        self.gone(side);
-    }
-
-    fn gone(&mut self, side: usize) {
-        let delay = self.chance.below(400_000);
-        let it = &mut self.sides[side];
-        it.mirror = None;
-        it.doing.clear();
-        it.requests.clear();
-        it.payloads.clear();
-        it.buffers.clear();
-        it.status = None;
-        it.connected = false;
-        it.ready_at = self.now + delay;
-        self.orders.retain(|_, waits| match waits {
-            Waits::Activate(s) | Waits::Readmit(s) | Waits::PutOut(s) | Waits::Deactivate(s) => *s != side,
-            Waits::Other => true,
-        });
-        self.break_link(1 - side);
     }
 
     fn complete(&mut self, side: usize, at: usize) {
@@ -468,35 +284,6 @@ impl World {
         self.input(side, Input::LocalDone { op, result: Ok(result) });
     }
 
-    /// Invariant 13: what the active side does not suspect is equal on both disks, crashed or not.
-    fn check_blocks(&self) {
-        let Some(active) = self.holder else { return };
-        let (mine, twin) = (&self.sides[active], &self.sides[1 - active]);
-        let (Some(mirror), Some(other)) = (&mine.mirror, &twin.mirror) else { return };
-        let (status, theirs) = (mirror.status(), other.status());
-        if status.role != Role::Active
-            || mirror.base().is_none()
-            || theirs.history.first() != mirror.base().as_ref()
-        {
-            return;
-        }
-        // What the twin itself suspects is told at the next meeting.
-        for block in 0..SECTORS / SECTORS_PER_BLOCK {
-            let (from, to) = (block * SECTORS_PER_BLOCK, (block + 1) * SECTORS_PER_BLOCK);
-            let equal = mine.disk.stable[from..to] == twin.disk.stable[from..to]
-                && mine.disk.view[from..to] == twin.disk.view[from..to];
-            if !equal && !mirror.suspects_block(block as u64) && !other.suspects_block(block as u64) {
-                panic!(
-                    "block {block} differs and nobody knows: side {active} {:?} {:?}, twin {:?} {:?}",
-                    &mine.disk.view[from..to],
-                    &mine.disk.stable[from..to],
-                    &twin.disk.view[from..to],
-                    &twin.disk.stable[from..to]
-                );
-            }
-        }
-    }
-
     fn request(&mut self) {
         let Some(side) = self.holder else { return };
         if self.role(side) != Role::Active || self.sides[side].requests.len() > 12 {
@@ -534,98 +321,6 @@ impl World {
             let words = vec![self.value; count];
             it.requests.insert(request, Asked { range: Some(range), words, before: Vec::new(), write: true });
             self.input(side, Input::Write { request, range });
-        }
-    }
-
-    /// What an engine with a register that never errs would order.
-    fn engine(&mut self) {
-        for side in 0..2 {
-            if self.sides[side].mirror.is_none() && self.now >= self.sides[side].ready_at {
-                self.start(side);
-            }
-            if self.sides[side].fenced {
-                // Only a fresh process can take part again.
-                self.kill(side);
-                return;
-            }
-        }
-        let busy = self.orders.values().any(|waits| *waits != Waits::Other);
-        if busy {
-            return;
-        }
-        match self.holder {
-            None => {
-                if self.sides[0].mirror.is_some() {
-                    self.epoch = 1;
-                    self.activate(0, true);
-                }
-            }
-            Some(holder) => self.engine_held(holder),
-        }
-    }
-
-    fn engine_held(&mut self, holder: usize) {
-        let twin = 1 - holder;
-        let (here, there) = (self.sides[holder].mirror.is_some(), self.sides[twin].mirror.is_some());
-        let role = self.role(holder);
-        let both = self.in_sync.len() == 2;
-        if !here || role != Role::Active {
-            // The holder was away: either itself again, or its twin if that is in sync.
-            if both && there && self.chance.one_in(2) {
-                self.epoch += 1;
-                self.in_sync = BTreeSet::from([twin]);
-                self.activate(twin, true);
-            } else if here && role == Role::Standby {
-                if both && there {
-                    self.activate(holder, false);
-                } else {
-                    self.in_sync = BTreeSet::from([holder]);
-                    self.activate(holder, true);
-                }
-            }
-            return;
-        }
-        // A deposed holder learns of its end whenever its node hears of it.
-        if there && self.role(twin) != Role::Standby {
-            let (epoch, holder) = (Epoch(self.epoch), self.sides[holder].id);
-            self.order(twin, DiskOrder::LearnEpoch { epoch, holder }, Waits::Other);
-            return;
-        }
-        let status = self.sides[holder].mirror.as_ref().unwrap().status();
-        if both {
-            let stuck = !status.linked && self.chance.one_in(if self.calm { 400 } else { 30 });
-            let wrong = status.linked && !status.equal && status.dirty_blocks == 0 && self.chance.one_in(30);
-            if !there && self.chance.one_in(4) || stuck || wrong || (!self.calm && self.chance.one_in(3000)) {
-                self.in_sync = BTreeSet::from([holder]);
-                let generation = fresh_generation(&mut self.chance);
-                self.order(holder, DiskOrder::PutOut { generation }, Waits::PutOut(holder));
-            } else if !self.calm && self.chance.one_in(400) {
-                self.order(holder, DiskOrder::Deactivate, Waits::Deactivate(holder));
-            } else if !self.calm && self.chance.one_in(600) {
-                // Cut off: the twin takes over while this side lives.
-                self.break_both();
-                self.cable = false;
-                self.epoch += 1;
-                if there {
-                    self.in_sync = BTreeSet::from([twin]);
-                    self.activate(twin, true);
-                }
-            }
-            return;
-        }
-        if status.needs_twin {
-            let generation = fresh_generation(&mut self.chance);
-            self.order(holder, DiskOrder::PutOut { generation }, Waits::PutOut(holder));
-        } else if there && status.linked && !self.sides[twin].recovered {
-            self.sides[twin].recovered = true;
-            self.order(holder, DiskOrder::AllowRebuild { allowed: true }, Waits::Other);
-        } else if !there && self.sides[twin].recovered {
-            self.sides[twin].recovered = false;
-            self.order(holder, DiskOrder::AllowRebuild { allowed: false }, Waits::Other);
-        } else if status.equal {
-            self.order(holder, DiskOrder::Readmit, Waits::Readmit(holder));
-        } else if there && status.linked && self.chance.one_in(20) {
-            self.order(holder, DiskOrder::AllowRebuild { allowed: true }, Waits::Other);
         }
     }
 
@@ -677,68 +372,6 @@ impl World {
             payload
         });
         self.input(side, Input::Received { frame, payload });
-    }
-
-    fn disturb(&mut self) {
-        let up = self.sides.iter().all(|side| side.mirror.is_some());
-        if !self.link_up && self.cable && up && self.chance.one_in(30) {
-            self.link_up = true;
-            for side in 0..2 {
-                self.sides[side].connected = true;
-            }
-            for side in 0..2 {
-                if self.sides[side].connected {
-                    self.input(side, Input::LinkConnected { dialled: side == 0 });
-                }
-            }
-        }
-        if self.calm {
-            self.cable = true;
-            return;
-        }
-        if self.chance.one_in(400) {
-            self.cable = !self.cable;
-            if !self.cable {
-                self.break_both();
-            }
-        }
-        if self.chance.one_in(300) {
-            self.break_both();
-        }
-        for side in 0..2 {
-            let twin_well = self.sides[1 - side].mirror.is_some();
-            // One failure at a time while both are needed; both at once now and then.
-            if self.sides[side].mirror.is_some() && (twin_well || self.chance.one_in(5)) {
-                if self.chance.one_in(900) {
-                    self.crash(side);
-                } else if self.chance.one_in(1200) {
-                    self.kill(side);
-                }
-            }
-        }
-    }
-
-    /// Faults off: it must heal.
-    pub fn settle(&mut self) {
-        self.calm = true;
-        for _ in 0..60_000 {
-            self.step();
-            let Some(holder) = self.holder else { continue };
-            let Some(mirror) = &self.sides[holder].mirror else { continue };
-            let status = mirror.status();
-            if self.in_sync.len() == 2
-                && status.role == Role::Active
-                && status.equal
-                && status.rebuild.is_none()
-                && self.sides[holder].requests.is_empty()
-            {
-                let (a, b) = (&self.sides[0].disk, &self.sides[1].disk);
-                assert_eq!(a.view, b.view, "copies identical when all is well");
-                return;
-            }
-        }
-        let states: Vec<_> = self.sides.iter().map(|side| side.mirror.as_ref().map(Mirror::status)).collect();
-        panic!("it does not heal: holder {:?} in sync {:?}\n{states:#?}", self.holder, self.in_sync);
     }
 }
 

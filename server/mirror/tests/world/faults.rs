@@ -1,0 +1,120 @@
+//! Power losses, deaths of processes, cut links.
+
+use super::{Waits, World, fresh16, sectors};
+use mirror::{Action, Input};
+use std::collections::VecDeque;
+
+impl World {
+    /// Power loss.
+    pub fn crash(&mut self, side: usize) {
+        self.say(format!("{side} loses power"));
+        let doing = std::mem::take(&mut self.sides[side].doing);
+        for (action, _, words) in doing {
+            match action {
+                Action::WriteLocal { range, .. } if self.chance.one_in(2) => {
+                    self.sides[side].disk.write(sectors(range).0, &words);
+                }
+                Action::StoreControl { writes, .. } => self.sides[side].disk.tear(&writes, &mut self.chance),
+                _ => {}
+            }
+        }
+        self.sides[side].disk.crash(&mut self.chance);
+        let it = &mut self.sides[side];
+        it.least = it.safe.clone();
+        it.incarnation = fresh16(&mut self.chance);
+        self.gone(side);
+    }
+
+    /// The process ends, the host stays: what was submitted comes to its end.
+    pub fn kill(&mut self, side: usize) {
+        self.say(format!("{side} process ends"));
+        let doing = std::mem::take(&mut self.sides[side].doing);
+        for (action, _, words) in doing {
+            match action {
+                Action::WriteLocal { range, .. } => {
+                    self.sides[side].disk.write(sectors(range).0, &words);
+                }
+                Action::StoreControl { writes, .. } => self.sides[side].disk.store(&writes),
+                _ => {}
+            }
+        }
+        self.gone(side);
+    }
+
+    pub fn gone(&mut self, side: usize) {
+        let delay = self.chance.below(400_000);
+        let it = &mut self.sides[side];
+        it.mirror = None;
+        it.doing.clear();
+        it.requests.clear();
+        it.payloads.clear();
+        it.buffers.clear();
+        it.status = None;
+        it.connected = false;
+        it.ready_at = self.now + delay;
+        self.orders.retain(|_, waits| match waits {
+            Waits::Activate(s) | Waits::Readmit(s) | Waits::PutOut(s) | Waits::Deactivate(s) => *s != side,
+            Waits::Other => true,
+        });
+        self.break_link(1 - side);
+    }
+
+    pub fn disturb(&mut self) {
+        let up = self.sides.iter().all(|side| side.mirror.is_some());
+        if !self.link_up && self.cable && up && self.chance.one_in(30) {
+            self.link_up = true;
+            for side in 0..2 {
+                self.sides[side].connected = true;
+            }
+            for side in 0..2 {
+                if self.sides[side].connected {
+                    self.input(side, Input::LinkConnected { dialled: side == 0 });
+                }
+            }
+        }
+        if self.calm {
+            self.cable = true;
+            return;
+        }
+        if self.chance.one_in(400) {
+            self.cable = !self.cable;
+            if !self.cable {
+                self.break_both();
+            }
+        }
+        if self.chance.one_in(300) {
+            self.break_both();
+        }
+        for side in 0..2 {
+            let twin_well = self.sides[1 - side].mirror.is_some();
+            // One failure at a time while both are needed; both at once now and then.
+            if self.sides[side].mirror.is_some() && (twin_well || self.chance.one_in(5)) {
+                if self.chance.one_in(900) {
+                    self.crash(side);
+                } else if self.chance.one_in(1200) {
+                    self.kill(side);
+                }
+            }
+        }
+    }
+
+    pub fn break_link(&mut self, tell: usize) {
+        self.link_up = false;
+        self.wires = [VecDeque::new(), VecDeque::new()];
+        if self.sides[tell].connected {
+            self.sides[tell].connected = false;
+            self.input(tell, Input::LinkLost);
+        }
+    }
+
+    pub fn break_both(&mut self) {
+        self.link_up = false;
+        self.wires = [VecDeque::new(), VecDeque::new()];
+        for side in 0..2 {
+            if self.sides[side].connected {
+                self.sides[side].connected = false;
+                self.input(side, Input::LinkLost);
+            }
+        }
+    }
+}
