@@ -1,5 +1,6 @@
 //! Writes a fresh control area onto a backing, once, when a mirror set is created.
 
+use crate::backing::exclusive;
 use crate::options::FormatOptions;
 use anyhow::{Context as _, bail};
 use mirror::layout::{ControlArea, Format, LayoutFault, control_bytes};
@@ -7,7 +8,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 
 /// Formats a backing. One that already is this very set's is left as it is. The data is not touched.
 ///
@@ -22,6 +23,7 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
         .write(true)
         .create(true)
         .truncate(false)
+        .custom_flags(exclusive(&options.backing))
         .open(&options.backing)
         .with_context(|| format!("open the backing {name}"))?;
     flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
@@ -48,6 +50,9 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
             bail!(
                 "{name} already carries a larger mirror set: name another backing, or order it to be replaced"
             );
+        }
+        Err(LayoutFault::Foreign) if !options.replace && found.iter().any(|byte| *byte != 0) => {
+            bail!("{name} carries data of something else: name another backing, or order it to be replaced");
         }
         Err(LayoutFault::Short { .. } | LayoutFault::Foreign | LayoutFault::Size) => {}
     }
@@ -114,5 +119,18 @@ mod tests {
         let refused = format(&other).unwrap_err().to_string();
         assert!(refused.contains("already carries set#1"), "{refused}");
         format(&FormatOptions { replace: true, ..other }).unwrap();
+    }
+
+    #[test]
+    fn a_disk_with_anything_on_it_is_not_taken_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = options(&folder);
+        let mut strange = vec![0; 1 << 20];
+        strange[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+        std::fs::write(&mine.backing, &strange).unwrap();
+        let refused = format(&mine).unwrap_err().to_string();
+        assert!(refused.contains("something else"), "{refused}");
+        assert!(std::fs::read(&mine.backing).unwrap().starts_with(&strange));
+        format(&FormatOptions { replace: true, ..mine }).unwrap();
     }
 }

@@ -70,7 +70,7 @@ pub struct FormatOptions {
     pub side: NodeId,
     /// Bytes of mirrored data, a multiple of 4096.
     pub size: u64,
-    /// Overwrite the control area of another mirror set: **that set is lost on this backing**.
+    /// Overwrite the control area of another mirror set, or whatever else is there: **it is lost on this backing**.
     #[serde(default)]
     pub replace: bool,
 }

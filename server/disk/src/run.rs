@@ -51,6 +51,13 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     if let Err(error) = ring.register(&[&pools.small, &pools.large]) {
         tracing::warn!(%error, "buffers are not registered with the kernel: writes cost more");
     }
+    if options.volatile || options.no_flush {
+        tracing::warn!(
+            options.volatile,
+            options.no_flush,
+            "a test backing: what it is told to keep may be lost"
+        );
+    }
     let backing: Box<dyn Backing> = if options.volatile {
         let control = control_bytes(options.size);
         Box::new(Volatile::new(file, options.volatile_seed, options.no_flush, control, outbox.clone())?)

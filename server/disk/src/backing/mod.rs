@@ -17,7 +17,7 @@ use mirror::action::OpId;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,15 +50,21 @@ pub(crate) trait Backing {
 /// # Errors
 /// It cannot be opened, or another process keeps it.
 pub(crate) fn open(path: &Path, direct: bool) -> anyhow::Result<File> {
-    let flags = if direct { libc::O_DIRECT } else { 0 };
+    let flags = if direct { libc::O_DIRECT } else { 0 } | exclusive(path);
     let file =
         OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).with_context(|| {
-            format!("open the backing {}: does it exist, and support direct I/O?", path.display())
+            format!("open the backing {}: does it exist, is it mounted, has it direct I/O?", path.display())
         })?;
     lock(&file).with_context(|| {
         format!("{} is locked by another process: end the other disk process of this set", path.display())
     })?;
     Ok(file)
+}
+
+/// A device that is mounted, or otherwise claimed, must not be written to under its owner.
+pub(crate) fn exclusive(path: &Path) -> libc::c_int {
+    let device = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+    if device { libc::O_EXCL } else { 0 }
 }
 
 fn lock(file: &File) -> Result<(), rustix::io::Errno> {
