@@ -109,6 +109,7 @@ impl Engine {
             readings: None,
             urgent: true,
             new_host,
+            crashed: crashed || record.crashed,
             booted,
             next_ticket: 0,
             next_action: 0,
@@ -454,6 +455,7 @@ impl Engine {
         let complete = self.complete();
         let expelled = self.expelled(self.core.twin_id);
         self.core.judge_states(confirmed, complete, expelled);
+        self.core.crashed &= self.core.entry(self.core.me).state != ServerState::Normal;
         self.finish_leaving();
         self.late_orders();
         // What a group does may let another of its steps begin in the same turn.
@@ -475,10 +477,15 @@ impl Engine {
         self.send_gossip();
     }
 
-    /// A quorum showed that this server is in sync in some group, or there is no group.
+    /// A quorum showed that this server holds the newest data of some group, or there is no group: its copy is the only one in
+    /// sync; or both are, and this one did not crash, or the other one did too.
     fn confirmed(&self) -> bool {
-        let mine = |group: &Group| group.confirmed && group.in_sync().contains(self.core.me);
-        self.groups.is_empty() || self.groups.values().any(mine)
+        let equal = !self.core.crashed || self.core.twin.reborn.is_some();
+        let newest = |group: &Group| {
+            let in_sync = group.in_sync();
+            group.confirmed && in_sync.contains(self.core.me) && (equal || in_sync.count() == 1)
+        };
+        self.groups.is_empty() || self.groups.values().any(newest)
     }
 
     /// No group that is to run counts on a server's copy: a new life of its host may have lost what its disk had not flushed, so
@@ -575,6 +582,7 @@ impl Engine {
         let mut record = Record {
             host: Some(self.core.host),
             twin_host: self.core.twin.stored_host,
+            crashed: self.core.crashed && own.state != ServerState::Normal,
             // Stopped in order, or still waiting to be started after that.
             clean: own.state == ServerState::Stopped && !own.recovering,
             servers: self.core.servers.clone(),

@@ -255,7 +255,7 @@ impl Core {
     }
 
     /// Automatic recovery (A4), and the restart of a server that was stopped in order. `confirmed`: a quorum told that this
-    /// server is in sync in some group, or there is none; `complete`: every running group has both copies in sync; `expelled`:
+    /// server holds the newest data of some group, or there is none; `complete`: every running group has both copies in sync; `expelled`:
     /// none counts on the twin's copy.
     pub fn judge_states(&mut self, confirmed: bool, complete: bool, expelled: bool) {
         let own = self.entry(self.me);

@@ -25,6 +25,9 @@ pub struct Record {
     pub twin_host: Option<Incarnation>,
     /// The server was stopped in order: a new life of its host is a start, not a failure.
     pub clean: bool,
+    /// This host crashed, and the server was not normal since: its disk may lack what it had acknowledged but not flushed.
+    #[serde(default)]
+    pub crashed: bool,
     /// Server states, by server.
     pub servers: BTreeMap<NodeId, ServerEntry>,
     /// One record for each group.
@@ -53,6 +56,7 @@ impl Default for Record {
             host: None,
             twin_host: None,
             clean: false,
+            crashed: false,
             servers: NodeId::BOTH.into_iter().map(|server| (server, first_entry(server))).collect(),
             groups: BTreeMap::new(),
             incidents: 0,

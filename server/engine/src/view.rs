@@ -34,7 +34,7 @@ impl Engine {
             return view;
         };
         (before.at, view.revision) = (view.at, before.revision);
-        if before != view {
+        if wire::feed::Delta::between(&before, &view).is_some() {
             view.revision = Revision(before.revision.0 + 1);
             self.note_changes(&before, &view);
         }
