@@ -85,6 +85,11 @@ impl World {
             if self.sides[side].mirror.is_none() && self.now >= self.sides[side].ready_at {
                 self.start(side);
             }
+            if self.sides[side].bad {
+                // A host whose disk fails is taken out of service; it comes back with a good one of the same content.
+                self.crash(side);
+                return;
+            }
             if self.sides[side].fenced {
                 // Only a fresh process can take part again.
                 self.kill(side);

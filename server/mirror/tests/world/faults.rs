@@ -1,6 +1,8 @@
 //! Power losses, deaths of processes, cut links.
 
 use super::{Waits, World, fresh16, sectors};
+use mirror::action::Data;
+use mirror::input::LocalFault;
 use mirror::{Action, Input};
 use std::collections::VecDeque;
 
@@ -116,5 +118,31 @@ impl World {
                 self.input(side, Input::LinkLost);
             }
         }
+    }
+
+    /// The disk fails an operation; a write that failed may be there or not.
+    pub fn fault(&mut self, side: usize, action: &Action) -> bool {
+        let op = match action {
+            Action::WriteLocal { op, .. } | Action::HashLocal { op, .. } => *op,
+            Action::StoreControl { op, writes } => {
+                self.sides[side].disk.tear(writes, &mut self.chance);
+                *op
+            }
+            Action::FlushLocal { op } => {
+                self.sides[side].buffers.remove(op);
+                *op
+            }
+            Action::ReadLocal { op, into, .. } => {
+                if let Data::Buffer(buffer) = into {
+                    self.sides[side].buffers.insert(*buffer, Vec::new());
+                }
+                *op
+            }
+            _ => return false,
+        };
+        self.say(format!("{side} disk fails {op:?}"));
+        self.sides[side].bad = true;
+        self.input(side, Input::LocalDone { op, result: Err(LocalFault { errno: 5 }) });
+        true
     }
 }

@@ -37,7 +37,9 @@ pub struct Side {
     payloads: BTreeMap<PayloadId, Vec<u64>>,
     buffers: BTreeMap<OpId, Vec<u64>>,
     pub status: Option<DiskStatus>,
-    fenced: bool,
+    pub fenced: bool,
+    /// Its disk has failed an operation: the engine takes the host out of service.
+    pub bad: bool,
     /// What this copy must hold at least: now, and after a crash.
     least: Vec<u64>,
     safe: Vec<u64>,
@@ -104,6 +106,7 @@ impl World {
                 buffers: BTreeMap::new(),
                 status: None,
                 fenced: false,
+                bad: false,
                 least: vec![0; SECTORS],
                 safe: vec![0; SECTORS],
                 ready_at: 0,
@@ -156,7 +159,7 @@ impl World {
         };
         let area = ControlArea::read(&it.disk.control).expect("a control area survives everything");
         it.mirror = Some(Mirror::new(config, area, Time(self.now)));
-        it.fenced = false;
+        (it.fenced, it.bad) = (false, false);
         it.connected = false;
         it.status = None;
         self.say(format!("{side} starts"));
@@ -249,6 +252,9 @@ impl World {
 
     fn complete(&mut self, side: usize, at: usize) {
         let (action, _, words) = self.sides[side].doing.remove(at);
+        if !self.calm && self.chance.one_in(6_000) && self.fault(side, &action) {
+            return;
+        }
         let (op, result) = match action {
             Action::WriteLocal { op, range, .. } => {
                 self.sides[side].disk.write(sectors(range).0, &words);
