@@ -15,6 +15,8 @@ use wire::feed::{FEED_VERSION, Feed, FromPage, Hello};
 
 /// A connection on which nothing came for so long is given up: the server sends a pulse each second.
 const SILENCE_MS: u64 = 5_000;
+/// Rest between two reloads by itself.
+const RELOAD_REST_MS: f64 = 30_000.0;
 /// How often the page looks at its clock.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -60,6 +62,10 @@ pub fn send(message: &FromPage) -> bool {
 
 /// Connects; from then on by itself again, as long as the person is signed in.
 pub fn connect(page: Page) {
+    let busy = |c: &Connection| matches!(c.socket.ready_state(), WebSocket::CONNECTING | WebSocket::OPEN);
+    if CONNECTION.with_borrow(|c| c.as_ref().is_some_and(busy)) {
+        return;
+    }
     let Ok(socket) = WebSocket::new(&browser::feed_address()) else {
         return later(page);
     };
@@ -103,7 +109,14 @@ fn received(page: Page, text: &str) {
     }
 }
 
+/// Loads the page that fits the server, at most once in a while: a server that never fits must not make it flicker.
 fn reload() {
+    let now = js_sys::Date::now();
+    let last = browser::remembered("reloaded").and_then(|at| at.parse::<f64>().ok()).unwrap_or(0.0);
+    if now - last < RELOAD_REST_MS {
+        return;
+    }
+    browser::remember("reloaded", &now.to_string());
     let _ = window().location().reload();
 }
 

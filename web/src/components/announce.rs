@@ -24,6 +24,11 @@ pub fn Announce() -> impl IntoView {
         move || said.with(|(tone, words)| if *tone == Tone::Bad { String::new() } else { words.clone() });
     let alarm =
         move || said.with(|(tone, words)| if *tone == Tone::Bad { words.clone() } else { String::new() });
+    // The tab's own title tells the verdict where many tabs are open.
+    Effect::new(move |_| {
+        let cluster = page.with(|_, view, _| view.cluster.clone());
+        said.with(|(_, words)| document().set_title(&format!("{words} · {cluster} · futago")));
+    });
     let progress = Memo::new(move |_| {
         page.with(|lang, view, _| {
             let rebuilding = view.sets.iter().filter_map(|set| match &set.state {
