@@ -24,13 +24,12 @@ impl Leftovers {
         Self(found)
     }
 
-    /// What is there that was not there before. What concerns a file that can be seen and does not lie in the demo's
-    /// folder is somebody else's: tests of other parts may run on this machine meanwhile.
+    /// What is there that was not there before. A path outside of the demo's folder is somebody else's: tests of other
+    /// parts may run on this machine meanwhile. A short one is what the kernel shows of a mount that was taken away.
     #[must_use]
     pub fn since(&self, before: &Self, folder: &Path) -> Vec<String> {
-        let ours = |path: &Option<PathBuf>| {
-            path.as_ref().is_none_or(|path| path.starts_with(folder) || !path.exists())
-        };
+        let is_ours = |path: &Path| path.starts_with(folder) || path.components().count() <= 2;
+        let ours = |path: &Option<PathBuf>| path.as_deref().is_none_or(is_ours);
         let new = self.0.iter().filter(|(text, path)| !before.0.contains_key(*text) && ours(path));
         new.map(|(text, _)| text.clone()).collect()
     }
