@@ -619,7 +619,11 @@ impl Group {
     }
 
     /// Changes what is wanted; both servers will agree on it.
-    pub fn want(&mut self, core: &mut Core, wanted: Wanted) {
+    pub fn want(&mut self, core: &mut Core, mut wanted: Wanted) {
+        if self.wanted.version == 0 && wanted.on == NodeId(0) {
+            // Nothing was decided yet: it was started with the cluster, here.
+            (wanted.run, wanted.on) = (true, core.me);
+        }
         let version = self.wanted.version;
         if (Wanted { version, author: self.wanted.author, ..wanted }) == self.wanted {
             return;

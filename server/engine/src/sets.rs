@@ -29,6 +29,8 @@ pub enum What {
     StopGrant,
     /// Fencing.
     Fence,
+    /// A lease.
+    Lease,
     /// Standing orders, repeated until they show.
     Standing,
 }
@@ -168,6 +170,9 @@ impl Set {
                 Ok(Done::Done) => GrantStop::Stopped(None),
                 Err(_) => GrantStop::Ordered(now),
             };
+        }
+        if what == What::Lease && result.is_err() {
+            self.lease_ordered = None;
         }
         Some(what)
     }

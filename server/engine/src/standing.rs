@@ -23,8 +23,11 @@ impl Group {
                 self.order_grant(core, set);
                 self.order_learn(core, set);
                 self.order_quit(core, set);
-                if core.sets.get(&set).and_then(crate::sets::Set::role) == Some(Role::Active) {
+                let role = core.sets.get(&set).and_then(crate::sets::Set::role);
+                if matches!(role, Some(Role::Activating | Role::Active | Role::Deactivating)) {
                     self.order_lease(core, set);
+                }
+                if role == Some(Role::Active) {
                     self.order_rebuild(core, set);
                     self.order_put_out(core, set);
                     self.order_admitted(core, set);
@@ -83,7 +86,7 @@ impl Group {
         }
         entry.lease_ordered = Some(until);
         let order = DiskOrder::Lease { until, fence_after_us: FENCE_BOUND };
-        core.order(set, order, What::Standing, step::ORDER);
+        core.order(set, order, What::Lease, step::ORDER);
     }
 
     /// The register allows to acknowledge alone, and the set still needs the twin.

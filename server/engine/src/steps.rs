@@ -133,9 +133,12 @@ impl Group {
         let generation = core.rng.generation();
         self.clean = false;
         self.given_up = false;
-        core.order(set, DiskOrder::Activate { epoch, alone, generation }, What::Step, step::ACTIVATE);
-        self.order_lease(core, set);
-        true
+        if let Some(entry) = core.sets.get_mut(&set) {
+            // It starts with no lease; one is ordered as soon as its status says that it activates.
+            entry.lease_ordered = None;
+        }
+        core.order(set, DiskOrder::Activate { epoch, alone, generation }, What::Step, step::ACTIVATE)
+            .is_some()
     }
 
     fn begin_deactivate(&mut self, core: &mut Core, set: SetId) -> bool {
