@@ -208,3 +208,6 @@ fn understand<T: DeserializeOwned>(met: &Met, answer: &crate::client::Answer) ->
     }
     answer.json().map_err(|fault| Fault::Elsewhere(format!("{}: {fault:#}", met.what)))
 }
+
+#[cfg(test)]
+mod tests;

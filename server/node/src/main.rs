@@ -82,19 +82,23 @@ fn run(program: Program) -> anyhow::Result<ExitCode> {
             disk::run(serde_json::from_str(&options)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Node(options)) => runtime()?.block_on(node::run(options)),
-        Some(Command::Witness(options)) => runtime()?.block_on(witness::run(options)),
-        Some(Command::Operator(command)) => runtime()?.block_on(cli::run(command)),
+        Some(Command::Node(options)) => block_on(node::run(options)),
+        Some(Command::Witness(options)) => block_on(witness::run(options)),
+        Some(Command::Operator(command)) => block_on(cli::run(command)),
     }
 }
 
 /// Heartbeats must not wait behind the applications of a busy server: every thread of ours goes before them.
 const NICENESS: i32 = -10;
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let prefer = || {
         // Refused without the right to it (command line, tests): they need no preference.
         let _ = rustix::process::setpriority_process(None, NICENESS);
     };
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(prefer).build()?)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(prefer).build()?;
+    let result = runtime.block_on(work);
+    // A call that hangs in the kernel behind a held disk must not keep the process.
+    runtime.shutdown_background();
+    result
 }

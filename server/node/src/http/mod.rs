@@ -9,4 +9,4 @@ pub mod router;
 pub mod ws;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

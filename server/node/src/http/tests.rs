@@ -21,14 +21,18 @@ use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
 use wire::feed::{FEED_VERSION, FromPage};
 use wire::{ClusterView, NodeId, Revision, WallClock};
 
-struct Node {
+/// A node process in a folder of its own, listening on loopback.
+pub struct Node {
     _folder: tempfile::TempDir,
-    app: Arc<App>,
-    address: SocketAddr,
+    /// Its inside.
+    pub app: Arc<App>,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Node {
-    async fn start() -> Node {
+    /// Starts it.
+    pub async fn start() -> Node {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         let identity = Identity::open(&data, "server1").unwrap();
@@ -65,17 +69,20 @@ impl Node {
         Node { _folder: folder, app, address }
     }
 
-    fn visitor(&self) -> Client {
+    /// Somebody who is not logged in.
+    pub fn visitor(&self) -> Client {
         Client::new(&self.address.to_string(), Pin::Fingerprint(self.app.identity.fingerprint.clone()), None)
             .unwrap()
     }
 
-    fn root(&self) -> Client {
+    /// Root of its host.
+    pub fn root(&self) -> Client {
         Client::from_data(&self.app.options.data).unwrap()
     }
 }
 
-fn value(answer: &Answer) -> Value {
+/// An answer as JSON.
+pub fn value(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
