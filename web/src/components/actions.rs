@@ -21,20 +21,29 @@ pub fn Actions() -> impl IntoView {
     }
 }
 
-/// An order that is under way keeps its button, even where the state no longer offers it.
+/// An order that is under way keeps its button, in its place, even where the state no longer offers it.
 fn with_orders(offers: Vec<Offer>, orders: &[Operation]) -> Vec<Offer> {
-    if orders.is_empty() {
-        return offers;
+    let mut left: Vec<Operation> = orders.to_vec();
+    let mut shown: Vec<Offer> = Vec::new();
+    for offer in offers {
+        let same = left
+            .iter()
+            .position(|o| *o == offer.what)
+            .or(left.iter().position(|o| stops(*o) == stops(offer.what)));
+        match same {
+            Some(i) => shown.push(Offer { what: left.remove(i), refused: None }),
+            // A second start stands where the one that is under way stands.
+            None if orders.iter().any(|o| !stops(*o) && !stops(offer.what)) => {}
+            None => shown.push(offer),
+        }
     }
-    let kept = orders.iter().map(|what| Offer { what: *what, refused: None });
-    let others = offers.iter().filter(|o| !orders.contains(&o.what) && !same_slot(o.what, orders)).copied();
-    kept.chain(others).collect()
+    shown.extend(left.into_iter().map(|what| Offer { what, refused: None }));
+    shown
 }
 
-/// Start, move and recover stand in the first place, stops in the second: one of each is shown.
-fn same_slot(what: Operation, orders: &[Operation]) -> bool {
-    let stops = |o: &Operation| matches!(o, Operation::StopGroup { .. });
-    orders.iter().any(|o| stops(o) == stops(&what))
+/// Start, move and recover stand in the first place, stops in the second.
+fn stops(what: Operation) -> bool {
+    matches!(what, Operation::StopGroup { .. })
 }
 
 fn pending(about: impl Fn(Operation) -> bool) -> Vec<Operation> {
@@ -107,5 +116,33 @@ fn Offers(offers: Memo<Vec<Offer>>) -> impl IntoView {
             })/>
         </For>
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::command::RefusalKind;
+    use wire::ids::GroupId;
+
+    const GROUP: GroupId = GroupId(1);
+    const MOVE: Operation = Operation::MoveGroup { group: GROUP, to: NodeId(2) };
+    const BACK: Operation = Operation::MoveGroup { group: GROUP, to: NodeId(1) };
+    const STOP: Operation = Operation::StopGroup { group: GROUP };
+
+    fn shown(offers: &[Operation], orders: &[Operation]) -> Vec<Operation> {
+        let refused = Some(RefusalKind::Busy);
+        let offers = offers.iter().map(|what| Offer { what: *what, refused }).collect();
+        with_orders(offers, orders).iter().map(|o| o.what).collect()
+    }
+
+    #[test]
+    fn a_pending_order_keeps_its_place() {
+        assert_eq!(shown(&[MOVE, STOP], &[STOP]), [MOVE, STOP]);
+        assert_eq!(shown(&[BACK, STOP], &[MOVE]), [MOVE, STOP], "the way back waits");
+        assert_eq!(shown(&[], &[MOVE]), [MOVE]);
+        let starts = NodeId::BOTH.map(|on| Operation::StartGroup { group: GROUP, on });
+        assert_eq!(shown(&starts, &[starts[1]]), [starts[1]]);
+        assert_eq!(shown(&starts, &[]), starts);
     }
 }

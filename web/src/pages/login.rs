@@ -33,6 +33,7 @@ pub fn Login() -> impl IntoView {
             <form class="panel pad" on:submit=submit>
                 <h1 class="title">{move || page.t(Label::LoginTitle)}</h1>
                 <p class="detail" id="login-help">{move || page.t(Label::LoginHelp)}</p>
+                <input type="text" autocomplete="username" value="admin" hidden/>
                 <label for="password">{move || page.t(Label::Password)}</label>
                 <input id="password" type="password" autocomplete="current-password" data-testid="login-password"
                     aria-describedby="login-help login-fault" aria-invalid=invalid node_ref=field/>

@@ -32,6 +32,7 @@ pub fn left(lang: Lang, progress: &Rebuild) -> String {
         return stalled(lang, progress.stalled_s);
     }
     match progress.left_s {
+        _ if progress.total > 0 && progress.done >= progress.total => say!(lang, "finishing", "完了処理中"),
         None => say!(lang, "measuring", "測定中"),
         Some(seconds) => {
             let time = duration(lang, coarse(seconds));
@@ -109,6 +110,8 @@ mod tests {
         assert_eq!(left(Lang::En, &progress), "about 1\u{a0}s left");
         progress.left_s = Some(185);
         assert_eq!(left(Lang::En, &progress), "about 4\u{a0}min left");
+        progress.done = 2;
+        assert_eq!(left(Lang::En, &progress), "finishing");
         progress.stalled_s = 12;
         assert_eq!(left(Lang::En, &progress), "no progress for 12\u{a0}s");
     }
