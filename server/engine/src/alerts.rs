@@ -18,11 +18,13 @@ impl Engine {
         }
     }
 
-    /// A lost link is news only while another one tells that the twin lives. Of two servers that both know, the first tells.
+    /// A lost link is news only while another one has told for a moment that the twin lives: links come and go one by one. Of two servers that both know, the first tells.
     fn notice_links(&mut self) {
         let tells = self.core.me < self.core.twin_id || !self.core.twin_present();
         let (me, twin) = (self.core.me, self.core.twin_id);
-        let up = self.core.links.iter().filter(|l| l.phase() == Phase::Up).count();
+        let now = self.core.now;
+        let steady = |since: wire::Time| now.since(since) >= self.core.timing.link_lost * 2;
+        let up = self.core.links.iter().filter(|l| l.up_since.is_some_and(steady)).count();
         let mut events = Vec::new();
         for link in &mut self.core.links {
             match (link.phase(), link.told_up) {

@@ -53,6 +53,8 @@ pub struct Link {
     pub carrier: bool,
     /// The twin says its end has none.
     pub twin_no_carrier: bool,
+    /// Since when it is up without a break.
+    pub up_since: Option<Time>,
     /// What was last told about it: that it is up, or lost.
     pub told_up: Option<bool>,
 }
@@ -74,6 +76,7 @@ impl Link {
             arrivals: VecDeque::new(),
             carrier: true,
             twin_no_carrier: false,
+            up_since: None,
             told_up: None,
         }
     }
@@ -122,6 +125,7 @@ impl Link {
             self.trip = Some(self.trip.map_or(trip, |old| (old * 7 + trip) / 8));
             self.echoed = Some(now);
             self.phase = Phase::Up;
+            self.up_since = self.up_since.or(Some(now));
             self.show_trip();
             return true;
         }
@@ -149,6 +153,7 @@ impl Link {
             (true, true) => Phase::Up,
         };
         if self.phase != Phase::Up {
+            self.up_since = None;
             self.trip = None;
             self.shown_trip = None;
         }
