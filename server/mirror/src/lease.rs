@@ -83,6 +83,13 @@ impl Mirror {
 
     /// Lets time pass: lease, fence, link.
     pub(crate) fn advance_time(&mut self) {
+        self.judge_lease();
+        self.advance_link_time();
+    }
+
+    /// What the clock says about the right to serve: judged before an input is taken, so that a process that stood still
+    /// answers nothing it has no more right to answer.
+    pub(crate) fn judge_lease(&mut self) {
         let serving = matches!(self.role, Role::Activating | Role::Active | Role::Deactivating);
         if serving {
             let end = self.lease.end(self.config.timing.node_grace_us);
@@ -100,7 +107,6 @@ impl Mirror {
                 self.fence();
             }
         }
-        self.advance_link_time();
     }
 
     /// When the lease's end becomes a fence.

@@ -182,6 +182,7 @@ impl Mirror {
     /// Applies one input. `now` never goes back.
     pub fn handle(&mut self, input: Input, now: Time) {
         self.now = self.now.max(now);
+        self.judge_lease();
         match input {
             Input::Write { request, range } => self.write_asked(request, range),
             Input::Read { request, range } => self.read_asked(request, range),

@@ -16,7 +16,7 @@ const DEPTH: usize = 6;
 /// Blocks of the region that is written again and again, so that writes overlap and hot extents stay hot.
 const BUSY_BLOCKS: u64 = 24;
 /// Blocks of a large request.
-const LARGE_BLOCKS: u64 = 24;
+const LARGE_BLOCKS: u64 = 12;
 
 /// A running application.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl World {
             return;
         }
         if now >= app.pace_until {
-            app.pace = rng.pick(&[6_000, 25_000, 80_000, 250_000]);
+            app.pace = rng.pick(&[8_000, 40_000, 150_000, 400_000]);
             app.pace_until = now + rng.range(100_000, 3_000_000);
         }
         let pause = rng.range(100, app.pace);

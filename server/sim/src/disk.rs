@@ -45,8 +45,14 @@ impl<T: Clone> Medium<T> {
         self.cache.get(&sector).into_iter().flatten().map(|(_, value)| value)
     }
 
-    /// Sectors with unflushed values.
-    pub fn cached_sectors(&self) -> impl Iterator<Item = u64> { self.cache.keys().copied() }
+    /// Every unflushed value with its sector.
+    pub fn all_cached(&self) -> impl Iterator<Item = (u64, T)> {
+        self.cache.iter().flat_map(|(sector, values)| values.iter().map(|(_, value)| (*sector, value.clone())))
+    }
+
+    /// The platter, by sector; what was never written is absent.
+    #[must_use]
+    pub fn all_durable(&self) -> &[Option<T>] { &self.durable }
 
     fn settle(durable: &mut Vec<Option<T>>, sector: u64, value: T) {
         let place = sector as usize;

@@ -220,12 +220,20 @@ impl World {
                 self.set_network(fault, false);
                 self.redeliver();
             }
+            Fault::Failing { host, .. } => self.restart_failed_disks(host),
             Fault::Blackout { .. }
             | Fault::DiskKill { .. }
             | Fault::Freeze { .. }
             | Fault::Slow { .. }
-            | Fault::Failing { .. }
             | Fault::Operator { .. } => {}
+        }
+    }
+
+    /// A person has seen to the disk: processes that gave it up are ended, and started anew by the node process.
+    pub fn restart_failed_disks(&mut self, host: usize) {
+        let failed = self.hosts[host].disks.iter().filter(|(_, d)| d.mirror.status().failed.is_some());
+        for set in failed.map(|(set, _)| *set).collect::<Vec<_>>() {
+            self.kill_disk(host, set, "restarted by an operator");
         }
     }
 
@@ -279,6 +287,7 @@ impl World {
         for host in 0..2 {
             self.hosts[host].slow = (1, 0);
             self.hosts[host].failing_until = 0;
+            self.restart_failed_disks(host);
             self.boot(host);
             self.hosts[host].node_wanted = true;
             let boots = self.hosts[host].boots;

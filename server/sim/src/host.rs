@@ -15,7 +15,7 @@ use peer::heartbeat::ReplayGuard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
-use wire::{ClusterView, CommandId, GroupId, Incarnation, LinkId, NodeId, SetId, Time};
+use wire::{ClusterView, CommandId, GroupId, Incarnation, LinkId, NodeId, Operation, SetId, Time};
 
 /// Sectors' values on their way.
 pub type Values = Rc<[u64]>;
@@ -115,7 +115,7 @@ pub struct NodeProcess {
     /// Steps begun.
     pub steps: BTreeSet<ActionId>,
     /// Commands given here and not yet answered.
-    pub commands: BTreeSet<CommandId>,
+    pub commands: BTreeMap<CommandId, Operation>,
     /// Events recorded here.
     pub events: u64,
     /// Number of the last datagram.

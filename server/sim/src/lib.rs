@@ -5,6 +5,7 @@
 //! the cluster must become whole.
 
 pub mod app;
+pub mod bugs;
 pub mod clock;
 pub mod disk;
 pub mod disk_shell;
@@ -21,6 +22,7 @@ pub mod oracle;
 pub mod queue;
 pub mod register_model;
 pub mod rng;
+pub mod runner;
 pub mod trace;
 pub mod witness;
 pub mod world;

@@ -4,7 +4,7 @@ use crate::queue::Instant;
 use crate::world::{Failure, World};
 use peer::control::Role;
 use wire::view::{GroupState, ServerState};
-use wire::{NodeId, Operation, WallClock};
+use wire::{NodeId, Operation};
 
 /// How long healing may take at most, in microseconds: detection, grace of a node process, rebuild, several tries.
 const HEAL: u64 = 90_000_000;
@@ -90,11 +90,13 @@ impl World {
     pub fn unhealed(&mut self) -> Option<String> {
         let now = self.queue.now();
         for host in 0..2 {
-            let time = self.hosts[host].time(now);
-            let Some(node) = self.hosts[host].node.as_mut() else {
+            if now < self.hosts[host].frozen_until {
+                return Some(format!("server{} stands still", host + 1));
+            }
+            self.check_feed(host);
+            let Some(view) = self.hosts[host].node.as_ref().and_then(|n| n.page.clone()) else {
                 return Some(format!("the node process of server{} does not run", host + 1));
             };
-            let view = node.engine.view(time, WallClock(now / 1000));
             if let Some(server) = view.servers.iter().find(|s| s.state != ServerState::Normal || s.recovering) {
                 return Some(format!("server{} sees {} as {:?}, recovering {}", host + 1, server.name, server.state, server.recovering));
             }
@@ -125,9 +127,10 @@ impl World {
     /// What a person in front of the pages does: recover, start.
     fn operate(&mut self) {
         let now = self.queue.now();
-        let time = self.hosts[0].time(now);
-        let Some(node) = self.hosts[0].node.as_mut() else { return };
-        let view = node.engine.view(time, WallClock(now / 1000));
+        if self.hosts.iter().any(|h| now < h.frozen_until) {
+            return;
+        }
+        let Some(view) = self.hosts[0].node.as_ref().and_then(|n| n.page.clone()) else { return };
         for server in &view.servers {
             match server.state {
                 ServerState::RestartedAfterDown if !server.recovering => {

@@ -126,7 +126,7 @@ impl World {
             twin: None,
             witness: None,
             steps: BTreeSet::new(),
-            commands: BTreeSet::new(),
+            commands: BTreeMap::new(),
             events: 0,
             counter: 0,
             guards: BTreeMap::new(),

@@ -17,6 +17,8 @@ use wire::{Command, CommandId, Event as Recorded, EventKind, GroupId, Operation,
 const STORE: (u64, u64) = (300, 9_000);
 /// Of a step on the host.
 const STEP: (u64, u64) = (2_000, 80_000);
+/// More events than this of one node process are a storm (invariant 10).
+const EVENTS_MAX: u64 = 2_000;
 /// Tells one step in so many that it failed, while faults are about.
 const STEP_FAILS_PER_MILLE: u64 = 4;
 
@@ -93,12 +95,13 @@ impl World {
             Action::OrderDisk { set, order, .. } => self.order_disk(host, set, order),
             Action::Perform { id, step, timeout_us, .. } => self.begin_step(host, id, step, timeout_us),
             Action::Record { event } => self.record_event(host, event),
-            Action::Keep { event } => self.engine_input(host, Input::EventRecorded { event }),
+            Action::Keep { event } => self.recorded_later(host, event),
             Action::Answer { reply } => {
                 self.trace.step(now, Column::Server(host), || format!("answer {}: {:?}", reply.id, reply.result));
-                let known = self.hosts[host].node.as_mut().is_some_and(|n| n.commands.remove(&reply.id));
-                if !known {
-                    self.fail(9, format!("server{} answers {} twice or unasked", host + 1, reply.id));
+                match self.hosts[host].node.as_mut().and_then(|n| n.commands.remove(&reply.id)) {
+                    Some(Operation::RecoverServer { server }) if reply.result.is_ok() => self.excuse(server),
+                    Some(_) => {}
+                    None => self.fail(9, format!("server{} answers {} twice or unasked", host + 1, reply.id)),
                 }
             }
         }
@@ -116,7 +119,22 @@ impl World {
         node.events += 1;
         let number = self.checks.next_event();
         let event = Recorded { origin, number, at: WallClock(now / 1000), kind };
-        self.engine_input(host, Input::EventRecorded { event });
+        let storm = node.events > EVENTS_MAX;
+        self.expect(!storm, || format!("server{} records more than {EVENTS_MAX} events, the last {:?}", host + 1, event.kind));
+        self.recorded_later(host, event);
+    }
+
+    fn recorded_later(&mut self, host: usize, event: Recorded) {
+        let delay = self.rng.range(STORE.0, STORE.1);
+        let Some(process) = self.hosts[host].node.as_ref().map(|n| n.process) else { return };
+        self.queue.after(delay, Event::Recorded { host, process, event: Box::new(event) });
+    }
+
+    /// The store has given an event its number.
+    pub fn recorded(&mut self, host: usize, process: u64, event: Recorded) {
+        if self.hosts[host].node.as_ref().is_some_and(|n| n.process == process) {
+            self.engine_input(host, Input::EventRecorded { event });
+        }
     }
 
     fn send_cluster(&mut self, host: usize, to: Party, message: ClusterMessage) {
@@ -189,9 +207,34 @@ impl World {
         self.queue.after(delay, Event::StepDone { host, boots, process, id, step: Box::new(step), fails });
     }
 
-    /// A step takes effect.
+    /// A person recovers a server whose twin cannot be heard: whatever the twin holds unflushed is given up.
+    fn excuse(&mut self, server: wire::NodeId) {
+        let (own, twin) = (Machine::of(server), Machine::of(server.twin()));
+        let host = &self.hosts[twin.index()];
+        let links = [wire::LinkId(0), wire::LinkId(1), crate::net::PUBLIC];
+        let heard = host.powered
+            && host.node.is_some()
+            && self.queue.now() >= host.frozen_until
+            && self.net.route(&links, own, twin).is_some();
+        if !heard {
+            let bit = host.bit();
+            for oracle in self.oracles.values() {
+                oracle.borrow_mut().power_lost(bit);
+            }
+        }
+    }
+
+    /// A step takes effect. What the node process does by itself ends with it; mounts and scripts go on without it.
     pub fn step_done(&mut self, host: usize, process: u64, id: ActionId, step: &Step, fails: bool) {
         let now = self.queue.now();
+        let alive = self.hosts[host].node.as_ref().is_some_and(|n| n.process == process);
+        let own = matches!(
+            step,
+            Step::AddAddress { .. } | Step::RemoveAddress { .. } | Step::Announce { .. } | Step::ProbeAddress { .. }
+        );
+        if own && !alive {
+            return;
+        }
         let outcome = if fails {
             Outcome::Failed { reason: "simulated".into() }
         } else {
@@ -282,13 +325,16 @@ impl World {
     /// An operator orders something at a server, with the revision its page shows.
     pub fn command(&mut self, host: usize, what: Operation) {
         let now = self.queue.now();
-        let time = self.hosts[host].time(now);
+        if now < self.hosts[host].frozen_until {
+            return;
+        }
+        self.check_feed(host);
         self.next_command += 1;
         let id = CommandId(self.next_command);
         self.trace.step(now, Column::Client, || format!("operator at server{}: {id} {what:?}", host + 1));
         let Some(node) = self.hosts[host].node.as_mut() else { return };
-        let revision: Revision = node.engine.view(time, WallClock(now / 1000)).revision;
-        node.commands.insert(id);
+        let revision: Revision = node.page.as_ref().map(|page| page.revision).unwrap_or_default();
+        node.commands.insert(id, what);
         self.engine_input(host, Input::CommandGiven { command: Command { id, revision, what } });
     }
 

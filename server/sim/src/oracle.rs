@@ -13,6 +13,8 @@ pub struct WriteNumber(pub u64);
 
 /// Low bits of a sector's value that tell which sector it was meant for: a misplaced copy is a difference.
 const PLACE_BITS: u32 = 20;
+/// A sector's candidates are looked through for those that are ruled out for ever when there are so many.
+const CANDIDATES: usize = 4;
 /// A set of hosts: bit 0 for server 1, bit 1 for server 2.
 pub type Hosts = u8;
 /// Both servers.
@@ -88,7 +90,9 @@ impl Oracle {
         self.writes.insert(number, Write { begun, answered: None, copies: 0, durable: false });
         for s in sector..sector + sectors {
             let mut list = self.sectors.remove(&s).unwrap_or_else(|| vec![WriteNumber(0)]);
-            self.prune(&mut list);
+            if list.len() >= CANDIDATES {
+                self.prune(&mut list);
+            }
             list.push(number);
             self.sectors.insert(s, list);
         }

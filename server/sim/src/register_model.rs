@@ -9,7 +9,7 @@
 
 use engine::input::Party;
 use engine::register::{
-    Acceptor, Acks, Ballot, Change, Effect, Proposal, Register, RegisterFaults, RegisterMessage, RegisterRecord,
+    Acceptor, Acks, Change, Effect, Proposal, Register, RegisterFaults, RegisterMessage, RegisterRecord,
     RegisterValue, Servers,
 };
 use std::hash::{Hash, Hasher};
@@ -591,29 +591,52 @@ fn way_to(ways: &[(u32, u16)], bounds: Bounds, without: Without) -> Vec<Step> {
         .collect()
 }
 
-/// The bounds of the full check: about a minute, every state within them.
-pub const FULL: Bounds = Bounds { proposals: 2, restarts: 1, writes: 1, strays: 1, alone: false, states: 20_000_000 };
+/// The bounds of the full check: every state within each, about a minute in all.
+pub const FULL: [Bounds; 2] = [
+    Bounds { proposals: 2, restarts: 1, writes: 1, strays: 1, alone: false, states: 20_000_000 },
+    Bounds { proposals: 2, restarts: 1, writes: 1, strays: 1, alone: true, states: 20_000_000 },
+];
 
-/// The highest ballot of a way, for a heading.
+/// Bounds for what is taken out, the smaller first: enough to find each rule's worth.
+const SEARCH: [Bounds; 4] = [
+    Bounds { proposals: 2, restarts: 0, writes: 1, strays: 1, alone: false, states: 1_000_000 },
+    Bounds { proposals: 2, restarts: 1, writes: 1, strays: 0, alone: false, states: 1_000_000 },
+    Bounds { proposals: 3, restarts: 0, writes: 1, strays: 0, alone: true, states: 1_000_000 },
+    Bounds { proposals: 3, restarts: 1, writes: 1, strays: 0, alone: true, states: 3_000_000 },
+];
+
+/// Every rule that can be taken out, by name.
 #[must_use]
-pub fn highest(way: &[Step]) -> Ballot {
-    way.iter()
-        .filter_map(|step| match step {
-            Step::Deliver(letter) => match letter.message {
-                RegisterMessage::Prepare { ballot }
-                | RegisterMessage::Promise { ballot, .. }
-                | RegisterMessage::Accepted { ballot }
-                | RegisterMessage::Refused { ballot, .. } => Some(ballot),
-                RegisterMessage::Accept { proposal } | RegisterMessage::Chosen { proposal } => Some(proposal.ballot),
-                RegisterMessage::Ask | RegisterMessage::State { .. } => None,
-            },
-            Step::Propose { .. }
-            | Step::Restart { .. }
-            | Step::Write { .. }
-            | Step::Switch { .. }
-            | Step::SwitchBack { .. }
-            | Step::Stray { .. } => None,
-        })
-        .max()
-        .unwrap_or_default()
+pub fn rules() -> Vec<(&'static str, Without)> {
+    let f = RegisterFaults::default();
+    let register = |register| Without { register, ..Without::default() };
+    vec![
+        ("rule 1, in sync to propose", register(RegisterFaults { propose_out_of_sync: true, ..f })),
+        ("rule 1, nothing written back", register(RegisterFaults { write_back: true, ..f })),
+        ("rule 2, own acceptor first", register(RegisterFaults { own_acceptor_last: true, ..f })),
+        ("rule 3, pending stored", register(RegisterFaults { forget_pending: true, ..f })),
+        ("rule 3, promises prove nothing", register(RegisterFaults { promise_ends_pending: true, ..f })),
+        ("rule 4, known stored", register(RegisterFaults { known_in_memory: true, ..f })),
+        ("rule 5, pending counts", register(RegisterFaults { ack_by_known: true, ..f })),
+        ("rule 5, earlier retries count", register(RegisterFaults { ack_by_latest: true, ..f })),
+        ("rule 6, only a learnt holder", register(RegisterFaults { readmit_unlearnt: true, ..f })),
+        ("rule 6, compare after the switch", Without { compare_before_switch: true, ..Without::default() }),
+        ("rule 7, old holder left out", register(RegisterFaults { promote_keeps_old: true, ..f })),
+        ("rule 8, a standby asks", register(RegisterFaults { leave_unasked: true, ..f })),
+        ("rule 9, nothing while handing over", register(RegisterFaults { ack_while_handing_over: true, ..f })),
+        ("rule 10, pending binds after a restart", register(RegisterFaults { resume_with_pending: true, ..f })),
+        ("promises bind", register(RegisterFaults { accept_below_promise: true, ..f })),
+        ("data of a lower epoch refused", Without { take_stale_writes: true, ..Without::default() }),
+    ]
+}
+
+/// What a rule taken out leads to: states, violation, steps.
+#[must_use]
+pub fn find(without: Without) -> Option<(usize, Broken, usize)> {
+    let mut states = 0;
+    SEARCH.into_iter().find_map(|bounds| {
+        let verdict = check(bounds, without);
+        states += verdict.states;
+        verdict.broken.map(|(broken, way)| (states, broken, way.len()))
+    })
 }

@@ -65,6 +65,8 @@ pub enum Event {
     Stored { host: usize, process: u64 },
     /// The witness's file is written.
     WitnessStored { process: u64 },
+    /// An event is in the store.
+    Recorded { host: usize, process: u64, event: Box<wire::Event> },
     /// A step takes effect in the kernel; its outcome goes to the node process.
     StepDone { host: usize, boots: u64, process: u64, id: ActionId, step: Box<Step>, fails: bool },
     /// The outcome of a step reaches the engine.
@@ -314,6 +316,7 @@ impl World {
             Event::NodeWake { host, process, at } => self.node_wakes(host, process, at),
             Event::DiskWake { host, set, process, at } => self.disk_wakes(host, set, process, at),
             Event::Stored { host, process } => self.stored(host, process),
+            Event::Recorded { host, process, event } => self.recorded(host, process, *event),
             Event::WitnessStored { process } => self.witness_stored(process),
             Event::StepDone { host, boots, process, id, step, fails } => {
                 if self.hosts[host].boots == boots && self.hosts[host].powered {
@@ -358,6 +361,7 @@ fn target(event: &Event) -> Option<usize> {
         | Event::NodeWake { host, .. }
         | Event::DiskWake { host, .. }
         | Event::Stored { host, .. }
+        | Event::Recorded { host, .. }
         | Event::Outcome { host, .. }
         | Event::LocalDone { host, .. }
         | Event::ToDisk { host, .. }

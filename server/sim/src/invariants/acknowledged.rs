@@ -34,7 +34,7 @@ impl World {
             let both = self.ghost.chosen(self.group_of(*set)).is_some_and(|v| v.in_sync.0 == BOTH);
             let equal = self.hosts.iter().filter_map(|h| h.disks.get(set)).any(|d| {
                 let status = d.mirror.status();
-                status.role == Role::Active && status.equal && status.needs_twin
+                d.opened.is_none() && status.role == Role::Active && status.equal && status.needs_twin
             });
             if both && equal && self.hosts.iter().all(|h| h.powered) {
                 oracle.borrow_mut().in_sync();

@@ -1,9 +1,10 @@
 //! Invariant 13: a block that neither side calls different is the same on both disks, whatever their caches may lose.
 
-use crate::disk::{BLOCK_SECTORS, Disk, SECTOR_BYTES};
+use crate::disk::{BLOCK_SECTORS, Disk};
 use crate::world::World;
 use mirror::Mirror;
 use peer::control::Role;
+use std::collections::BTreeSet;
 use wire::SetId;
 
 impl World {
@@ -23,10 +24,9 @@ impl World {
             return None;
         }
         let disks = [&self.hosts[0].media[&set], &self.hosts[1].media[&set]];
-        let blocks = self.set_size(set) / (BLOCK_SECTORS * SECTOR_BYTES);
-        let wrong = (0..blocks).find(|block| {
-            differs(disks, *block) && !one.suspects_block(*block) && !two.suspects_block(*block)
-        })?;
+        let wrong = differing(disks)
+            .into_iter()
+            .find(|block| !one.suspects_block(*block) && !two.suspects_block(*block))?;
         let shown = |disk: &Disk| {
             let first = wrong * BLOCK_SECTORS;
             (first..first + BLOCK_SECTORS)
@@ -49,11 +49,22 @@ fn counts_from(holder: &Mirror, other: &Mirror) -> bool {
     serves && theirs.consistent && (mine.history.first() == Some(stands) || holder.base() == Some(*stands))
 }
 
-fn differs(disks: [&Disk; 2], block: u64) -> bool {
-    let first = block * BLOCK_SECTORS;
-    (first..first + BLOCK_SECTORS).any(|sector| {
-        let settled = disks.map(|d| d.data.durable(sector).copied().unwrap_or(0));
-        settled[0] != settled[1]
-            || disks.iter().any(|d| d.data.cached(sector).any(|value| *value != settled[0]))
-    })
+/// Blocks that are not certainly the same on both disks.
+fn differing(disks: [&Disk; 2]) -> BTreeSet<u64> {
+    let mut blocks = BTreeSet::new();
+    let [one, two] = disks.map(|d| d.data.all_durable());
+    for sector in 0..one.len().max(two.len()) {
+        let held = [one, two].map(|d| d.get(sector).copied().flatten().unwrap_or(0));
+        if held[0] != held[1] {
+            blocks.insert(sector as u64 / BLOCK_SECTORS);
+        }
+    }
+    for (disk, other) in [(disks[0], disks[1]), (disks[1], disks[0])] {
+        for (sector, value) in disk.data.all_cached() {
+            if other.data.durable(sector).copied().unwrap_or(0) != value {
+                blocks.insert(sector / BLOCK_SECTORS);
+            }
+        }
+    }
+    blocks
 }

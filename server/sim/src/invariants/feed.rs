@@ -23,7 +23,7 @@ fn difference(page: &ClusterView, fresh: &ClusterView) -> String {
 
 impl World {
     /// A page of this server takes the next delta.
-    pub(super) fn check_feed(&mut self, host: usize) {
+    pub fn check_feed(&mut self, host: usize) {
         let now = self.queue.now();
         let time = self.hosts[host].time(now);
         if now < self.hosts[host].frozen_until {
