@@ -12,22 +12,19 @@ use crate::plan::Is;
 use crate::register::RegisterFaults;
 use crate::sets::{Set, What};
 use crate::timing::{self, Timing};
-use peer::cluster::{ClusterMessage, Introduction, StatusGossip};
-use peer::control::{FromDisk, OrderFault};
+use peer::cluster::{ClusterMessage, StatusGossip};
+use peer::control::OrderFault;
 use peer::heartbeat::Heartbeat;
 use std::collections::{BTreeMap, VecDeque};
 use wire::alert::EventKind;
-use wire::limits::VIEW_EVENTS_MAX;
 use wire::view::ServerState;
 use wire::{
-    ClusterConfig, ClusterView, Event, GroupId, Incarnation, LinkId, NodeId, Refusal, RefusalKind, Reply,
-    Revision, SetId, Time, WallClock,
+    ClusterConfig, ClusterView, Event, GroupId, Incarnation, NodeId, Refusal, RefusalKind, Reply, Revision,
+    SetId, Time, WallClock,
 };
 
 /// Records on their way to the store: it writes one at a time and takes the latest, so that two suffice; more means it hangs.
 const STORES_MAX: usize = 64;
-/// Events of one message that are kept; the shell sends what was missed in several.
-const EVENTS_MAX: usize = 256;
 
 /// What an engine starts from.
 #[derive(Clone, Debug)]
@@ -54,15 +51,15 @@ pub struct Setup {
 pub struct Engine {
     pub(crate) core: Core,
     pub(crate) groups: BTreeMap<GroupId, Group>,
-    nonces: Nonces,
+    pub(crate) nonces: Nonces,
     pub(crate) gossip: Option<StatusGossip>,
     pub(crate) events: VecDeque<Event>,
     issued: StoreToken,
-    stored: StoreToken,
+    pub(crate) stored: StoreToken,
     last: Record,
-    in_flight: VecDeque<(StoreToken, Record)>,
+    pub(crate) in_flight: VecDeque<(StoreToken, Record)>,
     /// The record as it is stored: all that heartbeats may tell of.
-    durable: Record,
+    pub(crate) durable: Record,
     actions: Vec<Action>,
     next_beat: Time,
     last_beat: Time,
@@ -165,7 +162,7 @@ impl Engine {
         }
     }
 
-    fn fit_groups(&mut self, record: &Record) {
+    pub(crate) fn fit_groups(&mut self, record: &Record) {
         let configs = self.core.config.groups.clone();
         for config in &configs {
             if !self.groups.contains_key(&config.id) {
@@ -233,216 +230,6 @@ impl Engine {
     #[must_use]
     pub fn halted(&self) -> Option<&str> {
         self.halted.as_deref()
-    }
-
-    fn apply(&mut self, input: Input) {
-        match input {
-            Input::HeartbeatReceived { link, beat } => self.heard(link, &beat),
-            Input::CarrierChanged { link, present } => {
-                if let Some(path) = self.core.links.iter_mut().find(|l| l.id == link) {
-                    path.carrier = present;
-                }
-            }
-            Input::ChannelChanged { party, open } => self.channel(party, open),
-            Input::MessageReceived { from, message } => self.message(from, message),
-            Input::Stored { token } => self.record_stored(token),
-            Input::StoreFailed { .. } => self.halt("the store failed"),
-            Input::Performed { id, outcome } => {
-                let core = &mut self.core;
-                let _ = self.groups.values_mut().any(|group| group.performed(core, id, &outcome));
-            }
-            Input::DiskPresent { set, present } => self.disk_present(set, present),
-            Input::DiskSaid { set, said } => self.disk_said(set, said),
-            Input::CommandGiven { command } => self.command(&command),
-            Input::ConfigChanged { config } => self.configure(config),
-            Input::ReadingsTaken { readings } => self.core.readings = Some(readings),
-            Input::EventRecorded { event } => self.event_recorded(event),
-            Input::DeadlineReached => {}
-        }
-    }
-
-    fn heard(&mut self, link: LinkId, beat: &Heartbeat) {
-        let value = |group: &Group| {
-            let known = group.register.known();
-            (known.epoch, known.holder)
-        };
-        let known = self.groups.iter().map(|(id, group)| (*id, value(group))).collect();
-        if !self.core.hear(link, beat, &known) {
-            return;
-        }
-        for group in self.groups.values_mut() {
-            group.take_grant(beat, &self.nonces, &self.core);
-            let told = beat.groups.iter().find(|g| g.group == group.id);
-            if let Some(told) =
-                told.filter(|t| t.wanted > group.wanted && NodeId::BOTH.contains(&t.wanted.on))
-            {
-                group.wanted = told.wanted;
-                if !told.wanted.run {
-                    // An operator stops it: what is held is tried once more.
-                    group.held = None;
-                }
-            }
-        }
-    }
-
-    fn channel(&mut self, party: Party, open: bool) {
-        match party {
-            Party::Twin => {
-                self.core.twin_channel = open;
-                self.next_gossip = self.core.now;
-                self.gossip_quiet = self.core.now;
-                if !open {
-                    return;
-                }
-                for group in self.groups.values_mut() {
-                    group.confirmed = false;
-                    group.asked_at = Time(0);
-                    group.told_at = Time(0);
-                }
-                let own = self.events.iter().filter(|e| e.origin == self.core.me).rev().cloned().collect();
-                self.core.send(Party::Twin, ClusterMessage::Events { events: own });
-            }
-            Party::Witness => {
-                self.core.witness.open = open;
-                self.core.witness.votes.clear();
-                self.core.witness.incarnation = None;
-                self.core.witness.heard = open.then_some(self.core.now);
-                self.core.witness.ping.1 = Time(0);
-            }
-        }
-    }
-
-    fn message(&mut self, from: Party, message: ClusterMessage) {
-        match (from, message) {
-            (from, ClusterMessage::Register { group, message }) => {
-                if let Some(group) = self.groups.get_mut(&group) {
-                    group.register_message(&mut self.core, from, message);
-                }
-            }
-            (Party::Witness, ClusterMessage::WitnessSays { incarnation, votes }) => {
-                self.core.witness.incarnation = Some(incarnation);
-                self.core.witness.votes = votes.into_iter().take(wire::limits::GROUPS_MAX).collect();
-                self.introduce(incarnation);
-            }
-            (Party::Witness, ClusterMessage::Pong { number }) => self.ponged(number),
-            (Party::Twin, ClusterMessage::Status(gossip)) => {
-                self.take_gossip(*gossip);
-            }
-            (Party::Twin, ClusterMessage::Events { events }) => {
-                let foreign = events.into_iter().filter(|e| e.origin == self.core.twin_id);
-                self.core.out.extend(foreign.take(EVENTS_MAX).map(|event| Action::Keep { event }));
-            }
-            // Greetings, configurations and pings between the servers are the shell's business.
-            _ => {}
-        }
-    }
-
-    /// The witness lacks groups: it hears this server's acceptors (ARCHITECTURE "The register").
-    fn introduce(&mut self, witness: Incarnation) {
-        let missing = self.groups.values().filter(|g| !self.core.witness.votes.contains(&g.id));
-        let introduction = |group: &Group| {
-            let acceptor = group.register.record().acceptor;
-            Introduction { group: group.id, promised: acceptor.promised, accepted: acceptor.accepted }
-        };
-        let groups: Vec<Introduction> = missing.map(introduction).collect();
-        if !groups.is_empty() {
-            self.core.send(Party::Witness, ClusterMessage::Introduce { witness, groups });
-        }
-    }
-
-    fn ponged(&mut self, number: u64) {
-        let now = self.core.now;
-        let witness = &mut self.core.witness;
-        if witness.ping.0 != number {
-            return;
-        }
-        witness.heard = Some(now);
-        let trip = now.since(witness.ping.1);
-        let near = witness.round_trip.is_some_and(|shown| trip.abs_diff(shown) * 2 <= shown + 200);
-        if !near {
-            witness.round_trip = Some(trip);
-        }
-    }
-
-    fn record_stored(&mut self, token: StoreToken) {
-        self.stored = self.stored.max(token);
-        while self.in_flight.front().is_some_and(|(t, _)| *t <= token) {
-            if let Some((_, record)) = self.in_flight.pop_front() {
-                self.durable = record;
-                self.core.urgent = true;
-            }
-        }
-    }
-
-    fn disk_present(&mut self, id: SetId, present: bool) {
-        let now = self.core.now;
-        let Some(set) = self.core.sets.get_mut(&id) else { return };
-        set.set_present(present, now);
-        let group = set.group;
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.disk_gone(&mut self.core, id);
-        }
-    }
-
-    fn disk_said(&mut self, id: SetId, said: FromDisk) {
-        let now = self.core.now;
-        let Some(set) = self.core.sets.get_mut(&id).filter(|s| s.present) else { return };
-        match said {
-            FromDisk::Status(status) => set.note_status(*status, now),
-            FromDisk::Done { ticket, result } => {
-                let Some(what) = set.finish(ticket, &result, now) else { return };
-                self.disk_answered(id, what, result.map(|_| ()));
-            }
-        }
-    }
-
-    fn disk_answered(&mut self, id: SetId, what: What, result: Result<(), OrderFault>) {
-        let Some(group) = self.core.sets.get(&id).map(|s| s.group) else { return };
-        let Some(group) = self.groups.get_mut(&group) else { return };
-        match what {
-            What::Step => group.step_ordered(&mut self.core, id, &result),
-            What::Readmit => group.readmit_answered(&mut self.core, result.is_ok()),
-            What::PutOut | What::StopGrant | What::Fence | What::Lease | What::Standing => {}
-        }
-    }
-
-    fn configure(&mut self, config: ClusterConfig) {
-        if config.version < self.core.config.version {
-            return;
-        }
-        let now = self.core.now;
-        self.core.record_event(EventKind::ConfigApplied { version: config.version });
-        self.core.timing = Timing::from(&config.timing);
-        let mut links: Vec<Link> = config.links.iter().map(|l| Link::new(l.id)).collect();
-        if self.core.config.links == config.links {
-            links = std::mem::take(&mut self.core.links);
-        }
-        self.core.links = links;
-        self.core.config = config;
-        let sets = self.core.config.sets.clone();
-        for set in &sets {
-            let fresh = || Set::new(set.id, set.group, Is::Absent, now);
-            self.core.sets.entry(set.id).or_insert_with(fresh).group = set.group;
-        }
-        self.core.sets.retain(|id, set| set.present || sets.iter().any(|s| s.id == *id));
-        let record = self.record();
-        self.fit_groups(&record);
-        if let Some(incarnation) = self.core.witness.incarnation {
-            self.introduce(incarnation);
-        }
-    }
-
-    fn event_recorded(&mut self, event: Event) {
-        if self.events.iter().any(|e| (e.origin, e.number) == (event.origin, event.number)) {
-            return;
-        }
-        if event.origin == self.core.me {
-            self.core.send(Party::Twin, ClusterMessage::Events { events: vec![event.clone()] });
-        }
-        let key = |e: &Event| (e.at, e.origin, e.number);
-        let place = self.events.iter().position(|e| key(e) < key(&event)).unwrap_or(self.events.len());
-        self.events.insert(place, event);
-        self.events.truncate(VIEW_EVENTS_MAX);
     }
 
     /// Restores what must hold after an input: silence and states judged, groups advanced, signs of life sent.
@@ -577,7 +364,7 @@ impl Engine {
     }
 
     /// The record as it should be.
-    fn record(&self) -> Record {
+    pub(crate) fn record(&self) -> Record {
         let own = self.core.entry(self.core.me);
         let mut record = Record {
             host: Some(self.core.host),
@@ -622,7 +409,7 @@ impl Engine {
         }
     }
 
-    fn halt(&mut self, reason: &str) {
+    pub(crate) fn halt(&mut self, reason: &str) {
         self.halted = Some(reason.to_string());
     }
 

@@ -1,6 +1,7 @@
 //! Golden plans: tests/scenarios/plan/*.txt, each a situation and the steps that must follow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "the scenarios are files")]
 
 use engine::plan::{Is, PlanStep, Seen, Target, plan};
 use wire::SetId;

@@ -1,6 +1,7 @@
 //! Golden scenarios: tests/scenarios/pair/*.txt, each what happens to a running pair and exactly what the engines then do.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "the scenarios are files")]
 
 mod common;
 
