@@ -39,7 +39,7 @@ pub async fn see_healthy(browser: &Browser, limit: Duration) -> Result<()> {
         see_text(browser, server, &["Normal", "正常"], limit).await?;
     }
     see_text(browser, "set-1-state", &["In sync", "同期済み"], limit).await?;
-    let active = "document.querySelector(\"[data-testid^='group-1-on-'][data-active='yes']\")";
+    let active = "document.querySelector(\"[data-testid^='group-1-on-'][data-active='true']\")";
     browser.until("an active group", active, limit).await
 }
 

@@ -66,13 +66,11 @@ async fn move_by_button_and_keyboard(lab: &mut Lab) -> Result<()> {
     press(&browser, &format!("op-move-1-{}", to.0)).await?;
     active_on(&browser, to).await?;
     lab.wait_healthy(scenes::RECOVER)?;
-    // Back by keyboard alone: focus the button, press Enter, and Enter again where it is confirmed.
+    // Back by keyboard alone: focus the button, press Enter.
     let button = format!("{}[data-phase='ready']", part(&format!("op-move-1-{}", from.0)));
     browser.see(&button).await?;
     let focus = format!("document.querySelector(\"{button}\").focus()");
     browser.client.execute(&focus, vec![]).await?;
-    browser.client.active_element().await?.send_keys(&char::from(Key::Enter).to_string()).await?;
-    browser.see(&part("dialog-confirm")).await?;
     browser.client.active_element().await?.send_keys(&char::from(Key::Enter).to_string()).await?;
     active_on(&browser, from).await?;
     lab.wait_healthy(scenes::RECOVER)?;
@@ -81,7 +79,7 @@ async fn move_by_button_and_keyboard(lab: &mut Lab) -> Result<()> {
 
 async fn active_on(browser: &Browser, server: NodeId) -> Result<()> {
     let there =
-        format!("document.querySelector(\"[data-testid='group-1-on-{}'][data-active='yes']\")", server.0);
+        format!("document.querySelector(\"[data-testid='group-1-on-{}'][data-active='true']\")", server.0);
     browser.until("the group is there", &there, scenes::TAKE_OVER).await
 }
 
@@ -111,7 +109,8 @@ async fn stale_and_back(lab: &mut Lab) -> Result<()> {
     let browser = log_in(lab, feeder, DESK).await?;
     see_healthy(&browser, PATIENCE).await?;
     lab.demo(&["stop-node", &scenes::name(feeder)])?;
-    browser.see(&part("stale")).await?;
+    browser.see(&format!("{}[data-live='no']", part("live"))).await?;
+    browser.see(&part("open-twin")).await?;
     nothing_found(&browser, "stale").await?;
     lab.demo(&["start-node", &scenes::name(feeder)])?;
     browser.see(&format!("{}[data-live='yes']", part("live"))).await?;

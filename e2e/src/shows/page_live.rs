@@ -45,7 +45,7 @@ pub fn run(_options: &Options) -> Result<Outcome> {
             )
             .await?;
             let here = format!(
-                "document.querySelector(\"[data-testid='group-1-on-{}'][data-active='yes']\")",
+                "document.querySelector(\"[data-testid='group-1-on-{}'][data-active='true']\")",
                 survivor.0
             );
             browser.until("the group on the other server", &here, scenes::TAKE_OVER).await?;
@@ -93,7 +93,7 @@ async fn stale(
     faults: &mut Vec<String>,
 ) -> Result<()> {
     lab.demo(&["stop-node", &scenes::name(server)])?;
-    browser.see(&page::part("stale")).await?;
+    browser.see(&format!("{}[data-live='no']", page::part("live"))).await?;
     keep(table, faults, browser, "stale").await?;
     lab.demo(&["start-node", &scenes::name(server)])?;
     browser.see(&format!("{}[data-live='yes']", page::part("live"))).await?;
