@@ -98,7 +98,7 @@ fn received(page: Page, text: &str) {
         return reload();
     };
     let now = browser::now_ms();
-    let need = page.state.try_update(|s| s.feed(message, now)).flatten();
+    let need = page.change(|s| s.feed(message, now)).flatten();
     page.now.set(now);
     match need {
         Some(Need::Again) => {

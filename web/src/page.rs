@@ -24,8 +24,9 @@ pub enum Theme {
 pub struct Page {
     /// From the feed.
     pub state: RwSignal<PageState>,
-    /// The last view.
-    pub view: Memo<Option<ClusterView>>,
+    /// The last view: a signal, not a memo of `state`. An effect that reads a row (a memo) and then what the row is made
+    /// from misses a change when that is a memo too and the row stays equal (reactive_graph 0.2).
+    pub view: RwSignal<Option<ClusterView>>,
     /// The page's clock, twice a second.
     pub now: RwSignal<u64>,
     /// What is shown is old.
@@ -60,7 +61,7 @@ impl Page {
         };
         Page {
             state,
-            view: Memo::new(move |_| state.with(|s| s.view.clone())),
+            view: RwSignal::new(None),
             now,
             stale: Memo::new(move |_| state.with(|s| s.stale(now.get()))),
             retry_ms: RwSignal::new(crate::state::RETRY_FIRST_MS),
@@ -71,6 +72,16 @@ impl Page {
             asking: RwSignal::new(None),
             east: browser::minutes_east(),
         }
+    }
+
+    /// Changes the state, and the view with it.
+    pub fn change<T>(&self, change: impl FnOnce(&mut PageState) -> T) -> Option<T> {
+        let done = self.state.try_update(change);
+        let view = self.state.with_untracked(|s| s.view.clone());
+        if self.view.with_untracked(|v| *v != view) {
+            self.view.set(view);
+        }
+        done
     }
 
     /// A fixed text in the page's language.

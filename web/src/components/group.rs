@@ -21,7 +21,7 @@ fn solid_on(group: &GroupView) -> Option<NodeId> {
 pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
     let page = page();
     let found = page.group(group);
-    let here = Memo::new(move |_| found.with(|g| g.as_ref().is_some_and(|g| solid_on(g) == Some(on))));
+    let here = move || found.with(|g| g.as_ref().is_some_and(|g| solid_on(g) == Some(on)));
     let arriving =
         move || found.with(|g| g.as_ref().is_some_and(|g| g.state == GroupState::Moving { to: on }));
     let look = Signal::derive(move || {
@@ -42,18 +42,18 @@ pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
     };
     let several = move || page.groups().with(|g| g.len() > 1);
     let class = move || {
-        let selected = here.get() && several() && page.selected.get() == Some(group);
+        let selected = here() && several() && page.selected.get() == Some(group);
         format!(
             "place {}{}{}{}",
-            if here.get() { "card" } else { "slot" },
-            if arriving() && !here.get() { " arriving" } else { "" },
+            if here() { "card" } else { "slot" },
+            if arriving() && !here() { " arriving" } else { "" },
             if selected { " selected" } else { "" },
-            if here.get() && came() { " came" } else { "" }
+            if here() && came() { " came" } else { "" }
         )
     };
     let facts = move || {
         page.with(|lang, view, _| {
-            found.with(|g| g.as_ref().map_or(Vec::new(), |g| facts(page, lang, view, g, on, here.get())))
+            found.with(|g| g.as_ref().map_or(Vec::new(), |g| facts(page, lang, view, g, on, here())))
         })
     };
     let base = format!("group-{}-on-{}", group.0, on.0);
@@ -63,7 +63,7 @@ pub fn Place(group: GroupId, on: NodeId, row: usize) -> impl IntoView {
             data-active=move || found.with(|g| g.as_ref().is_some_and(|g| g.active == Some(on))).to_string()>
             <header>
                 <Sign look=look size="s20"/>
-                <h3>{move || if here.get() {
+                <h3>{move || if here() {
                     view! { <Pick group/> }.into_any()
                 } else {
                     view! { <span>{name}</span> }.into_any()
