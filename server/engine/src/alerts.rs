@@ -51,7 +51,8 @@ impl Engine {
             return;
         }
         let up = self.core.witness_up();
-        let settled = self.core.now.since(self.core.started) >= crate::timing::WITNESS_LOST * 3;
+        let (now, limit) = (self.core.now, crate::timing::WITNESS_LOST);
+        let settled = now.since(self.core.started) >= limit * 3 && now.since(self.core.woke) >= limit;
         if !up && !self.core.witness.reported_lost && settled {
             self.core.witness.reported_lost = true;
             self.core.record_event(EventKind::WitnessLost);

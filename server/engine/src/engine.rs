@@ -91,7 +91,7 @@ impl Engine {
             node,
             started: now,
             now,
-            woke: now,
+            woke: Time(0),
             wall: (now, wall),
             rng: Rng::new(seed, node),
             faults: EngineFaults::default(),
@@ -234,7 +234,8 @@ impl Engine {
 
     /// Restores what must hold after an input: silence and states judged, groups advanced, signs of life sent.
     fn restore(&mut self) {
-        for link in &mut self.core.links {
+        let awake = self.core.now.since(self.core.woke) >= timing::WAKE_GRACE;
+        for link in self.core.links.iter_mut().filter(|_| awake) {
             link.tick(self.core.timing.link_lost, self.core.now);
         }
         self.core.judge_silence();

@@ -154,15 +154,13 @@ impl Group {
         }
     }
 
-    /// The twin takes over if it can; otherwise the group starts here again, but not for ever (B6).
+    /// The twin takes over if it can; otherwise the group starts here again, but not for ever (B6). See [`Group::aim`].
     fn after_disk_lost(&mut self, core: &mut Core) {
         while self.restarts.front().is_some_and(|at| core.now.since(*at) > timing::RESTART_PERIOD) {
             self.restarts.pop_front();
         }
         self.restarts.push_back(core.now);
-        let twin = core.twin_id;
-        let twin_can = core.takes_part(twin) && self.register.known().in_sync.contains(twin);
-        if twin_can || self.restarts.len() > timing::RESTARTS_MAX {
+        if self.restarts.len() > timing::RESTARTS_MAX {
             self.failure = Some((StepKind::Disk, self.disk_reason(core)));
             self.note_failed(core);
         }

@@ -491,7 +491,7 @@ impl Group {
         let config = core.config.group(self.id)?;
         let known = self.register.known();
         let undecided = self.wanted.version == 0;
-        if !(self.wanted.run || undecided && config.auto_start) {
+        if !self.should_run(core) {
             return None;
         }
         let first = if undecided {
@@ -508,7 +508,21 @@ impl Group {
             let in_sync = known.in_sync.contains(server);
             in_sync && self.may_run_on(config, server) && (core.takes_part(server) || runs(server))
         };
-        [first, first.twin()].into_iter().find(|server| can(*server))
+        // Where it ended without order it starts again only if the other server cannot take it.
+        let ended = if first == core.me {
+            self.given_up && self.fencing.is_none()
+        } else {
+            core.twin.part(self.id) == Part::GivenUp
+        };
+        let order = if ended { [first.twin(), first] } else { [first, first.twin()] };
+        order.into_iter().find(|server| can(*server))
+    }
+
+    /// It is wanted to run, wherever that is possible.
+    #[must_use]
+    pub fn should_run(&self, core: &Core) -> bool {
+        let undecided = self.wanted.version == 0;
+        self.wanted.run || undecided && core.config.group(self.id).is_some_and(|c| c.auto_start)
     }
 
     /// The servers in sync, by the known value.

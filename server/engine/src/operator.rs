@@ -46,7 +46,10 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
 
 /// No group that is to run counts on a server's copy.
 pub fn expelled(core: &Core, groups: &Groups, server: NodeId) -> bool {
-    let used = |group: &&Group| group.aim(core).is_some() || group.active_on(core).is_some();
+    let used = |group: &&Group| {
+        let crashed = server == core.twin_id && core.twin.crashed_in.contains(&group.id);
+        group.should_run(core) || group.active_on(core).is_some() || crashed
+    };
     !groups.values().filter(used).any(|group| group.in_sync().contains(server))
 }
 

@@ -103,7 +103,7 @@ impl Group {
             return !self.register.pending().is_empty();
         }
         let unfinished = self.register.pending().iter().any(|p| p.value.in_sync.count() == 1);
-        let used = self.target == Target::Up || self.is_here(core);
+        let used = self.should_run(core) || self.is_here(core);
         used && (unfinished || self.twin_must_go(core))
     }
 
@@ -196,8 +196,11 @@ impl Group {
             self.register.pending().iter().any(|p| p.value.holder == Some(me) && p.value.epoch > known.epoch);
         let apart = !core.takes_part(twin);
         let given_up = core.twin.part(self.id) == Part::GivenUp && core.twin_present();
-        let possible = known.in_sync.contains(me) && aim == Some(me) && (apart || given_up);
-        if !(possible || tried && aim == Some(me)) {
+        // It does not run, but the holder's copy went down with it: this one is the better.
+        let keeps = aim.is_none() && core.twin.crashed_in.contains(&self.id) && known.holder == Some(twin);
+        let meant = aim == Some(me) || keeps;
+        let possible = known.in_sync.contains(me) && meant && (apart || given_up);
+        if !(possible || tried && meant) {
             if std::mem::take(&mut self.taking_over) {
                 self.cancel_incident(core);
             }
@@ -211,7 +214,9 @@ impl Group {
         if !self.taking_over {
             self.taking_over = true;
             let state = core.entry(twin).state;
-            if given_up || matches!(state, ServerState::Down | ServerState::RestartedAfterDown) {
+            if aim == Some(me)
+                && (given_up || matches!(state, ServerState::Down | ServerState::RestartedAfterDown))
+            {
                 self.begin_incident(core);
             }
             core.urgent = true;
@@ -291,6 +296,7 @@ impl Group {
         if value.holder != Some(me) {
             return;
         }
+        core.twin.crashed_in.remove(&self.id);
         let epoch = self.held_epoch.replace(value.epoch);
         let fresh = epoch != Some(value.epoch);
         if fresh {
