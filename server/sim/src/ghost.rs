@@ -71,8 +71,15 @@ impl World {
         let groups = self.witness.record.iter().flat_map(|r| &r.groups);
         found.extend(groups.filter_map(|(id, g)| g.acceptor.accepted.map(|p| (*id, 2, p))));
         for (group, acceptor, proposal) in found {
+            let before = self.ghost.chosen(group);
             if let Err(text) = self.ghost.note(group, acceptor, proposal) {
                 self.fail(1, text);
+            }
+            let after = self.ghost.chosen(group);
+            if let Some(value) = after.filter(|_| after != before) {
+                for set in self.sets_of(group) {
+                    self.oracles[&set].borrow_mut().restricted(value.in_sync.0);
+                }
             }
         }
     }

@@ -187,7 +187,8 @@ impl World {
             Owner::Disk(host, set) => {
                 let Some(disk) = self.hosts[host].disks.get_mut(&set) else { return };
                 if disk.link.map(|l| l.0) != Some(conn) {
-                    return;
+                    // The dialler's connection ended before it had opened.
+                    return self.dial_later(host, Some(set), process);
                 }
                 disk.link = None;
                 self.trace.step(self.queue.now(), Column::Server(host), || format!("{set}: block link lost"));
@@ -204,6 +205,9 @@ impl World {
                     node.witness = None;
                     self.dial_witness_later(host, process);
                     self.engine_input(host, EngineInput::ChannelChanged { party: Party::Witness, open: false });
+                } else {
+                    self.dial_later(host, None, process);
+                    self.dial_witness_later(host, process);
                 }
             }
         }

@@ -159,6 +159,18 @@ impl Oracle {
         }
     }
 
+    /// The register chose these servers as in sync: the other copy counts no more, unless it is the only one that has a
+    /// write; then that write must not be lost by the choice.
+    pub fn restricted(&mut self, in_sync: Hosts) {
+        for number in &self.volatile {
+            if let Some(write) = self.writes.get_mut(number)
+                && write.copies & in_sync != 0
+            {
+                write.copies &= in_sync;
+            }
+        }
+    }
+
     /// Both copies are equal and count as in sync: all that is there is on both.
     pub fn in_sync(&mut self) {
         for number in &self.volatile {
@@ -265,6 +277,19 @@ mod tests {
         assert!(activate(&mut oracle, 2, |_| 0).is_err());
         oracle.power_lost(2);
         assert_eq!(activate(&mut oracle, 2, |_| 0), Ok(()));
+    }
+
+    #[test]
+    fn a_copy_left_out_counts_no_more_unless_it_is_the_only_one() {
+        let mut oracle = Oracle::default();
+        let _ = written(&mut oracle, BOTH);
+        oracle.restricted(2);
+        oracle.power_lost(2);
+        assert_eq!(activate(&mut oracle, 2, |_| 0), Ok(()));
+        let _ = written(&mut oracle, BOTH);
+        oracle.power_lost(2);
+        oracle.restricted(2);
+        assert!(activate(&mut oracle, 2, |_| 0).is_err());
     }
 
     #[test]
