@@ -44,13 +44,15 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
     }
 }
 
-/// No group that is to run counts on a server's copy.
+/// No group that is to run counts on a server's copy besides the other one's.
 pub fn expelled(core: &Core, groups: &Groups, server: NodeId) -> bool {
     let used = |group: &&Group| {
         let crashed = server == core.twin_id && core.twin.crashed_in.contains(&group.id);
         group.should_run(core) || group.active_on(core).is_some() || crashed
     };
-    !groups.values().filter(used).any(|group| group.in_sync().contains(server))
+    // The only copy in sync is nobody's second choice: that group stays with it.
+    let counted = |group: &Group| group.in_sync().contains(server) && group.in_sync().count() > 1;
+    !groups.values().filter(used).any(counted)
 }
 
 fn find(groups: &Groups, id: GroupId) -> Result<&Group, RefusalKind> {
