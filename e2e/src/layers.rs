@@ -171,10 +171,18 @@ fn sim() -> Result<()> {
     let fresh = fresh_seed()?;
     println!("fixed seeds 1..={FIXED_SEEDS}, then {FRESH_SEEDS} fresh ones from {fresh}");
     for (from, count) in [(1, FIXED_SEEDS), (fresh, FRESH_SEEDS)] {
-        let (from, count) = (from.to_string(), count.to_string());
-        cargo(&["run", "--locked", "--release", "-p", "sim", "--", "--from", &from, "--seeds", &count], &[])?;
+        let (from, count, jobs) = (from.to_string(), count.to_string(), jobs());
+        let mut arguments = vec!["run", "--locked", "--release", "-p", "sim", "--", "--from", &from];
+        arguments.extend(["--seeds", &count, "--jobs", &jobs, "--quiet"]);
+        cargo(&arguments, &[])?;
     }
     Ok(())
+}
+
+/// One job for each processor.
+#[must_use]
+pub fn jobs() -> String {
+    std::thread::available_parallelism().map_or(1, usize::from).to_string()
 }
 
 /// A seed nobody chose; 48 bits, so that it is easy to type.

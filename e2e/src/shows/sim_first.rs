@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Options;
-use crate::paths;
 use crate::report::Outcome;
+use crate::{layers, paths};
 
 /// What the claim asks for.
 const SEEDS: u64 = 5_000;
