@@ -32,6 +32,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
         "--seeds",
         &wanted.to_string(),
     ]);
+    sim.args(["--jobs", &layers::jobs()]);
     sim.current_dir(paths::root()).stdin(Stdio::null()).stderr(Stdio::inherit());
     let said = sim.output().context("start the simulator")?;
     let text = String::from_utf8_lossy(&said.stdout);
