@@ -1,0 +1,42 @@
+//! The test of the tests: bugs put back on purpose are found, rules taken out of the register are found.
+
+use sim::bugs;
+use sim::register_model;
+
+/// Seeds within which each of these is found.
+const SEEDS: u64 = 400;
+
+fn is_found(name: &str) {
+    let (_, bug) = bugs::all().into_iter().find(|(known, _)| *known == name).expect("a bug of the list");
+    let found = bugs::find(bug, SEEDS, 2);
+    let (tried, ended) = found.unwrap_or_else(|| panic!("{name} is not found in {SEEDS} seeds"));
+    println!("{name}: {tried} seeds, {:?}", ended.failure);
+}
+
+#[test]
+fn ack_before_twin() { is_found("ack_before_twin"); }
+
+#[test]
+fn flush_local_only() { is_found("flush_local_only"); }
+
+#[test]
+fn forget_unstable_on_put_out() { is_found("forget_unstable_on_put_out"); }
+
+#[test]
+fn skip_hot_extents_after_crash() { is_found("skip_hot_extents_after_crash"); }
+
+#[test]
+fn clear_bits_before_flush() { is_found("clear_bits_before_flush"); }
+
+#[test]
+fn promote_without_waiting_lease() { is_found("promote_without_waiting_lease"); }
+
+#[test]
+fn skip_store_before_send() { is_found("skip_store_before_send"); }
+
+#[test]
+fn every_rule_of_the_register_is_needed() {
+    for (name, without) in register_model::rules() {
+        assert!(register_model::find(without).is_some(), "{name}");
+    }
+}
