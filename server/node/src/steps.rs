@@ -12,13 +12,15 @@ use os::bounded::{self, bounded};
 use os::link::Lifetime;
 use os::mount::{FileSystem, Mounts};
 use os::process::{Exit, Finished, Processes, Spec, Stopped};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 use wire::config::{GroupConfig, MountConfig};
 use wire::{ClusterConfig, GroupId, SetId};
 
@@ -57,6 +59,24 @@ pub struct Steps {
     disks: Disks,
     config: Arc<RwLock<ClusterConfig>>,
     turns: mpsc::Sender<Turn>,
+    /// For each address: ends when its last begun step has ended.
+    lines: Arc<Mutex<BTreeMap<IpAddr, oneshot::Receiver<()>>>>,
+}
+
+/// The address whose steps go one after the other: a renewal that is overtaken by the removal would bring it back.
+fn address_of(step: &Step) -> Option<IpAddr> {
+    match step {
+        Step::ProbeAddress { address, .. }
+        | Step::AddAddress { address, .. }
+        | Step::Announce { address, .. }
+        | Step::RemoveAddress { address, .. } => Some(*address),
+        Step::Mount { .. }
+        | Step::Unmount { .. }
+        | Step::StartScript { .. }
+        | Step::StopScript { .. }
+        | Step::Kill { .. }
+        | Step::Observe { .. } => None,
+    }
 }
 
 impl Steps {
@@ -69,7 +89,8 @@ impl Steps {
         config: ClusterConfig,
         turns: mpsc::Sender<Turn>,
     ) -> Steps {
-        Steps { host, guards, disks, config: Arc::new(RwLock::new(config)), turns }
+        let lines = Arc::default();
+        Steps { host, guards, disks, config: Arc::new(RwLock::new(config)), turns, lines }
     }
 
     /// The configuration changed.
@@ -84,18 +105,27 @@ impl Steps {
     /// Begins a step; its one `Performed` follows.
     pub fn begin(&self, id: ActionId, step: Step, timeout_us: u64) {
         let steps = self.clone();
-        let limit = Duration::from_micros(timeout_us);
+        let until = tokio::time::Instant::now() + Duration::from_micros(timeout_us);
+        let (ended, earlier) = match address_of(&step) {
+            Some(address) => {
+                let (ended, last) = oneshot::channel();
+                let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+                (Some(ended), lines.insert(address, last))
+            }
+            None => (None, None),
+        };
         tokio::spawn(async move {
-            let (worker, what) = (steps.clone(), step.clone());
-            let work =
-                tokio::task::spawn_blocking(move || bounded(limit, move || worker.perform(&what, limit)));
-            let outcome = match work.await {
-                Ok(bounded::Outcome::Done(outcome)) => outcome,
-                Ok(bounded::Outcome::Unknown) => {
-                    Outcome::Unknown { reason: format!("no answer in {} ms", limit.as_millis()) }
-                }
-                Err(fault) => Outcome::Unknown { reason: fault.to_string() },
+            let free = match earlier {
+                // An end is an end, told or not.
+                Some(earlier) => timeout_at(until, earlier).await.is_ok(),
+                None => true,
             };
+            let outcome = if free {
+                steps.run(&step, until.saturating_duration_since(tokio::time::Instant::now())).await
+            } else {
+                Outcome::Unknown { reason: "not begun: an earlier step of this address does not end".into() }
+            };
+            drop(ended);
             match &outcome {
                 Outcome::Failed { reason } | Outcome::Unknown { reason } => {
                     tracing::warn!(?step, "step not done: {reason}");
@@ -106,6 +136,18 @@ impl Steps {
             }
             let _ = steps.turns.send(Turn::Input(Input::Performed { id, outcome })).await;
         });
+    }
+
+    async fn run(&self, step: &Step, limit: Duration) -> Outcome {
+        let (worker, step) = (self.clone(), step.clone());
+        let work = tokio::task::spawn_blocking(move || bounded(limit, move || worker.perform(&step, limit)));
+        match work.await {
+            Ok(bounded::Outcome::Done(outcome)) => outcome,
+            Ok(bounded::Outcome::Unknown) => {
+                Outcome::Unknown { reason: format!("no answer in {} ms", limit.as_millis()) }
+            }
+            Err(fault) => Outcome::Unknown { reason: fault.to_string() },
+        }
     }
 
     fn perform(&self, step: &Step, limit: Duration) -> Outcome {

@@ -174,3 +174,52 @@ async fn a_start_script_that_fails_leaves_nothing_behind() {
     assert!(os::proc::session(session.pid).is_empty());
     assert_eq!(bench.run(Step::Kill { group: GROUP }).await, Outcome::Done);
 }
+
+/// A kernel that takes its time to add an address.
+struct Slow {
+    inner: FakeAddresses,
+    gate: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Addresses for Slow {
+    fn probe(&self, address: IpAddr) -> Result<(), AddressError> {
+        self.inner.probe(address)
+    }
+    fn put(&self, address: IpAddr, lifetime: Lifetime) -> Result<(), AddressError> {
+        self.gate.lock().unwrap().recv().unwrap();
+        self.inner.put(address, lifetime)
+    }
+    fn remove(&self, address: IpAddr) -> Result<bool, AddressError> {
+        self.inner.remove(address)
+    }
+    fn held(&self) -> Result<Vec<IpAddr>, AddressError> {
+        self.inner.held()
+    }
+    fn announce(&self, address: IpAddr) -> Result<(), AddressError> {
+        self.inner.announce(address)
+    }
+}
+
+#[tokio::test]
+async fn a_removal_never_overtakes_a_renewal_begun_before_it() {
+    let mut bench = Bench::new("", "");
+    let (open, gate) = std::sync::mpsc::channel();
+    let slow = Arc::new(Slow { inner: FakeAddresses::default(), gate: std::sync::Mutex::new(gate) });
+    bench.steps.host.addresses = slow.clone();
+    bench.steps.begin(ActionId(1), Step::AddAddress { group: GROUP, address: ADDRESS }, 20_000_000);
+    bench.steps.begin(ActionId(2), Step::RemoveAddress { group: GROUP, address: ADDRESS }, 20_000_000);
+    // Another group's or step's work goes on meanwhile.
+    bench.steps.begin(ActionId(3), Step::Observe { group: GROUP }, 20_000_000);
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let Some(Turn::Input(Input::Performed { id, .. })) = bench.turns.recv().await else {
+            panic!("no answer")
+        };
+        order.push(id.0);
+        if id.0 == 3 {
+            open.send(()).unwrap();
+        }
+    }
+    assert_eq!(order, [3, 1, 2]);
+    assert!(slow.inner.held().unwrap().is_empty());
+}
