@@ -195,10 +195,13 @@ impl Core {
             mine += usize::from(holder == Some(self.me));
             theirs += usize::from(holder == Some(self.twin_id));
         }
-        let own = self.entry(self.me).state == ServerState::Normal;
-        let their_own = beat.servers.iter().find(|e| e.server == self.twin_id);
-        // What each says of itself: whoever fenced itself does not win.
-        let their_own = their_own.is_some_and(|e| e.state == ServerState::Normal);
+        // What each says of itself: whoever fenced itself does not win. The other's judgement, taken over already, is no fault.
+        let sound = |entry: &ServerEntry| {
+            let judged = entry.state == ServerState::Down && entry.author == entry.server.twin();
+            entry.state == ServerState::Normal || judged
+        };
+        let own = sound(&self.entry(self.me));
+        let their_own = beat.servers.iter().find(|e| e.server == self.twin_id).is_some_and(sound);
         let both = self.judged_by_both(beat);
         let by_id = !both || self.me < self.twin_id;
         let i_win = (own, mine, by_id) > (their_own, theirs, !by_id);

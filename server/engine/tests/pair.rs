@@ -268,3 +268,22 @@ fn after_both_were_down_nothing_starts_unasked_and_automatically_only_when_in_sy
     world.until(25_000, "the newest recovers by itself", |w| w.serves(S2));
     world.until(5_000, "and then the other", |w| w.server_state(S1, S1) == ServerState::Normal && in_sync(w));
 }
+
+#[test]
+fn a_holder_wrongly_judged_by_an_isolated_standby_stays_normal() {
+    let mut world = ready();
+    world.cut_witness(S2);
+    world.cut_all();
+    world.run(1_500);
+    // Its clock of silence begins anew: it does not judge the standby in its turn.
+    world.node_kill(S1);
+    world.node_start(S1);
+    world.until(2_000, "judged", |w| w.server_state(S2, S1) == ServerState::Down);
+    assert_eq!(world.server_state(S1, S2), ServerState::Normal);
+    world.mend();
+    world.run(3_000);
+    assert_eq!(world.server_state(S1, S1), ServerState::Normal, "{}", world.trace());
+    assert_eq!(world.server_state(S2, S1), ServerState::Normal, "{}", world.trace());
+    assert!(world.serves(S1));
+    world.until(5_000, "in sync again", in_sync);
+}
