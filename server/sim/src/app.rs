@@ -35,7 +35,9 @@ pub struct App {
 impl App {
     /// An application that starts.
     #[must_use]
-    pub fn new(life: u64, sets: Vec<SetId>) -> Self { App { life, sets, broken: false, pace: 0, pace_until: 0 } }
+    pub fn new(life: u64, sets: Vec<SetId>) -> Self {
+        App { life, sets, broken: false, pace: 0, pace_until: 0 }
+    }
 }
 
 enum Wish {
@@ -87,7 +89,9 @@ impl World {
 
     fn app_request(&mut self, host: usize, group: GroupId, life: u64, set: SetId, wish: Wish) {
         let mounted = self.hosts[host].kernel.mounts.get(&(group, set)).copied();
-        let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.front && Some(d.process) == mounted) else {
+        let Some(disk) =
+            self.hosts[host].disks.get_mut(&set).filter(|d| d.front && Some(d.process) == mounted)
+        else {
             self.break_app(host, group, "the device is gone");
             return;
         };
@@ -113,7 +117,9 @@ impl World {
             }
         };
         disk.requests.insert(request, Request { app: life, kind, values });
-        self.trace.step(self.queue.now(), Column::Client, || format!("{set} at server{} {request:?}: {kind:?}", host + 1));
+        self.trace.step(self.queue.now(), Column::Client, || {
+            format!("{set} at server{} {request:?}: {kind:?}", host + 1)
+        });
         self.mirror_input(host, set, input);
     }
 
@@ -122,11 +128,15 @@ impl World {
         let now = self.queue.now();
         if let Some(app) = self.hosts[host].kernel.apps.get_mut(&group).filter(|a| !a.broken) {
             app.broken = true;
-            self.trace.step(now, Column::Client, || format!("application of {group} at server{} gives up: {why}", host + 1));
+            self.trace.step(now, Column::Client, || {
+                format!("application of {group} at server{} gives up: {why}", host + 1)
+            });
         }
     }
 }
 
 /// First sector and number of sectors of a range.
 #[must_use]
-pub fn sectors(range: Range) -> (u64, u64) { (range.offset / SECTOR_BYTES, u64::from(range.length) / SECTOR_BYTES) }
+pub fn sectors(range: Range) -> (u64, u64) {
+    (range.offset / SECTOR_BYTES, u64::from(range.length) / SECTOR_BYTES)
+}

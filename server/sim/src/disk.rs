@@ -25,7 +25,9 @@ pub struct Medium<T> {
 }
 
 impl<T: Clone> Medium<T> {
-    fn new() -> Self { Medium { durable: Vec::new(), cache: BTreeMap::new(), last: 0 } }
+    fn new() -> Self {
+        Medium { durable: Vec::new(), cache: BTreeMap::new(), last: 0 }
+    }
 
     fn write(&mut self, sector: u64, value: T) {
         self.last += 1;
@@ -34,11 +36,17 @@ impl<T: Clone> Medium<T> {
 
     /// What a read gives.
     pub fn read(&self, sector: u64) -> Option<&T> {
-        self.cache.get(&sector).and_then(|values| values.last()).map(|(_, v)| v).or_else(|| self.durable(sector))
+        self.cache
+            .get(&sector)
+            .and_then(|values| values.last())
+            .map(|(_, v)| v)
+            .or_else(|| self.durable(sector))
     }
 
     /// What is on the platter.
-    pub fn durable(&self, sector: u64) -> Option<&T> { self.durable.get(sector as usize).and_then(Option::as_ref) }
+    pub fn durable(&self, sector: u64) -> Option<&T> {
+        self.durable.get(sector as usize).and_then(Option::as_ref)
+    }
 
     /// What may yet replace it.
     pub fn cached(&self, sector: u64) -> impl Iterator<Item = &T> {
@@ -47,12 +55,16 @@ impl<T: Clone> Medium<T> {
 
     /// Every unflushed value with its sector.
     pub fn all_cached(&self) -> impl Iterator<Item = (u64, T)> {
-        self.cache.iter().flat_map(|(sector, values)| values.iter().map(|(_, value)| (*sector, value.clone())))
+        self.cache
+            .iter()
+            .flat_map(|(sector, values)| values.iter().map(|(_, value)| (*sector, value.clone())))
     }
 
     /// The platter, by sector; what was never written is absent.
     #[must_use]
-    pub fn all_durable(&self) -> &[Option<T>] { &self.durable }
+    pub fn all_durable(&self) -> &[Option<T>] {
+        &self.durable
+    }
 
     fn settle(durable: &mut Vec<Option<T>>, sector: u64, value: T) {
         let place = sector as usize;
@@ -105,7 +117,9 @@ pub struct Disk {
 }
 
 impl Default for Disk {
-    fn default() -> Self { Disk { data: Medium::new(), control: Medium::new() } }
+    fn default() -> Self {
+        Disk { data: Medium::new(), control: Medium::new() }
+    }
 }
 
 impl Disk {
@@ -161,15 +175,21 @@ impl Disk {
 
     /// The control area as read; what was never written is zero.
     #[must_use]
-    pub fn read_control(&self, bytes: u64) -> Vec<u8> { assemble(bytes, |sector| self.control.read(sector)) }
+    pub fn read_control(&self, bytes: u64) -> Vec<u8> {
+        assemble(bytes, |sector| self.control.read(sector))
+    }
 
     /// The control area as a loss of power now could leave it at the least.
     #[must_use]
-    pub fn durable_control(&self, bytes: u64) -> Vec<u8> { assemble(bytes, |sector| self.control.durable(sector)) }
+    pub fn durable_control(&self, bytes: u64) -> Vec<u8> {
+        assemble(bytes, |sector| self.control.durable(sector))
+    }
 
     /// A flush begins.
     #[must_use]
-    pub fn begin_flush(&self) -> FlushMark { FlushMark { data: self.data.last, control: self.control.last } }
+    pub fn begin_flush(&self) -> FlushMark {
+        FlushMark { data: self.data.last, control: self.control.last }
+    }
 
     /// A flush is done: all that had completed when it began is durable.
     pub fn flush(&mut self, mark: FlushMark) {
@@ -198,7 +218,8 @@ fn hash(block: &[u64]) -> [u8; 16] {
     let mut halves = [0xcbf2_9ce4_8422_2325_u64, 0x9ae1_6a3b_2f90_404f];
     for value in block {
         for (i, half) in halves.iter_mut().enumerate() {
-            *half = (*half ^ value.rotate_left(17 * i as u32)).wrapping_mul(0x0000_0100_0000_01b3 + 2 * i as u64);
+            *half =
+                (*half ^ value.rotate_left(17 * i as u32)).wrapping_mul(0x0000_0100_0000_01b3 + 2 * i as u64);
             *half ^= *half >> 29;
         }
     }

@@ -45,7 +45,9 @@ impl World {
         }
         self.check_mirror_turn(host, set);
         let now = self.queue.now();
-        let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.process == process) else { return };
+        let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.process == process) else {
+            return;
+        };
         let Some(deadline) = disk.mirror.next_deadline() else { return };
         let at = self.hosts[host].clock.moment(deadline).max(now + 1);
         let Some(disk) = self.hosts[host].disks.get_mut(&set) else { return };
@@ -66,7 +68,9 @@ impl World {
             Action::WriteLocal { op, range, data } => {
                 let values = self.values(host, set, data);
                 let (sector, count) = sectors(range);
-                self.expect(values.len() as u64 == count, || format!("{set}: {op:?} writes {range:?} from {data:?} that is not there"));
+                self.expect(values.len() as u64 == count, || {
+                    format!("{set}: {op:?} writes {range:?} from {data:?} that is not there")
+                });
                 self.begin_io(host, set, process, op, IoKind::Write { sector, values });
             }
             Action::ReadLocal { op, range, into } => {
@@ -78,7 +82,9 @@ impl World {
                 self.begin_io(host, set, process, op, IoKind::Hash { sector, sectors });
             }
             Action::FlushLocal { op } => {
-                let Some(mark) = self.hosts[host].media.get(&set).map(|disk| disk.begin_flush()) else { return };
+                let Some(mark) = self.hosts[host].media.get(&set).map(|disk| disk.begin_flush()) else {
+                    return;
+                };
                 self.begin_io(host, set, process, op, IoKind::Flush { mark });
             }
             Action::StoreControl { op, writes } => {
@@ -89,13 +95,23 @@ impl World {
                 let values = data.map(|data| self.values(host, set, data));
                 let count = values.as_ref().map_or(0, |v| v.len() as u64);
                 let length = u64::from(frame.payload_length());
-                self.expect(count * SECTOR_BYTES == length, || format!("{set}: {frame:?} without its payload"));
+                self.expect(count * SECTOR_BYTES == length, || {
+                    format!("{set}: {frame:?} without its payload")
+                });
                 let now = self.queue.now();
                 let column = Column::Server(host);
                 if matches!(frame.body, Body::Alive { .. }) {
                     self.trace.noise(now, column, || format!("{set} -> {frame:?}"));
                 } else {
-                    self.trace.step(now, column, || format!("{set} -> {} {} #{} {}", frame.epoch, frame.session, frame.sequence, short(&frame.body)));
+                    self.trace.step(now, column, || {
+                        format!(
+                            "{set} -> {} {} #{} {}",
+                            frame.epoch,
+                            frame.session,
+                            frame.sequence,
+                            short(&frame.body)
+                        )
+                    });
                 }
                 let link = self.disk_of(host, set, process).and_then(|d| d.link);
                 if let Some((conn, end)) = link {
@@ -105,14 +121,18 @@ impl World {
             Action::Release { data } => self.release(host, set, data),
             Action::Reply { request, errno } => self.reply(host, set, request, errno),
             Action::CloseLink { reason } => {
-                self.trace.step(self.queue.now(), Column::Server(host), || format!("{set} closes the link: {reason:?}"));
+                self.trace.step(self.queue.now(), Column::Server(host), || {
+                    format!("{set} closes the link: {reason:?}")
+                });
                 if let Some((conn, end)) = self.disk_of(host, set, process).and_then(|d| d.link.take()) {
                     self.close(conn, end, true);
                     self.dial_later(host, Some(set), process);
                 }
             }
             Action::OpenFrontEnd { op } => self.begin_io(host, set, process, op, IoKind::Open),
-            Action::CloseFrontEnd { op, abort } => self.begin_io(host, set, process, op, IoKind::Close { abort }),
+            Action::CloseFrontEnd { op, abort } => {
+                self.begin_io(host, set, process, op, IoKind::Close { abort })
+            }
             Action::LeaseEnded => self.lease_ended(host, set, process),
             Action::LeaseRuns => {
                 if let Some(disk) = self.disk_of(host, set, process) {
@@ -122,7 +142,8 @@ impl World {
             Action::Fenced => self.fence_host_side(host, set),
             Action::Tell(said) => self.tell_node(host, set, process, said),
             Action::Exit => {
-                self.trace.step(self.queue.now(), Column::Server(host), || format!("{set}: the disk process ends"));
+                self.trace
+                    .step(self.queue.now(), Column::Server(host), || format!("{set}: the disk process ends"));
                 self.kill_disk(host, set, "exit");
             }
         }
@@ -175,7 +196,8 @@ impl World {
     pub fn io_done(&mut self, host: usize, io: u64) {
         let now = self.queue.now();
         let Some(Io { set, process, op, kind, fails }) = self.hosts[host].io.remove(&io) else { return };
-        let result = if fails { Err(LocalFault { errno: 5 }) } else { self.apply_io(host, set, process, op, kind) };
+        let result =
+            if fails { Err(LocalFault { errno: 5 }) } else { self.apply_io(host, set, process, op, kind) };
         self.check_disks(host, set);
         let frozen = self.hosts[host].frozen_until;
         if now < frozen {
@@ -186,14 +208,28 @@ impl World {
     }
 
     /// A process takes the result of its operation.
-    pub fn local_done(&mut self, host: usize, set: SetId, process: u64, op: OpId, result: Result<LocalResult, LocalFault>) {
+    pub fn local_done(
+        &mut self,
+        host: usize,
+        set: SetId,
+        process: u64,
+        op: OpId,
+        result: Result<LocalResult, LocalFault>,
+    ) {
         let Some(disk) = self.disk_of(host, set, process) else { return };
         if disk.ops.remove(&op) {
             self.mirror_input(host, set, Input::LocalDone { op, result });
         }
     }
 
-    fn apply_io(&mut self, host: usize, set: SetId, process: u64, op: OpId, kind: IoKind) -> Result<LocalResult, LocalFault> {
+    fn apply_io(
+        &mut self,
+        host: usize,
+        set: SetId,
+        process: u64,
+        op: OpId,
+        kind: IoKind,
+    ) -> Result<LocalResult, LocalFault> {
         let Some(medium) = self.hosts[host].media.get_mut(&set) else { return Err(LocalFault { errno: 5 }) };
         match kind {
             IoKind::Write { sector, values } => medium.write(sector, &values),
@@ -210,7 +246,9 @@ impl World {
                     Data::Payload(_) => {}
                 }
             }
-            IoKind::Hash { sector, sectors } => return Ok(LocalResult::Hashes(medium.hashes(sector, sectors))),
+            IoKind::Hash { sector, sectors } => {
+                return Ok(LocalResult::Hashes(medium.hashes(sector, sectors)));
+            }
             IoKind::Flush { mark } => medium.flush(mark),
             IoKind::Control { writes } => medium.store_control(&writes),
             IoKind::Open => {
@@ -219,7 +257,8 @@ impl World {
                 self.front_opened(host, set);
             }
             IoKind::Close { abort } => {
-                let used = self.hosts[host].kernel.mounts.iter().any(|((_, s), p)| *s == set && *p == process);
+                let used =
+                    self.hosts[host].kernel.mounts.iter().any(|((_, s), p)| *s == set && *p == process);
                 if used && !abort {
                     return Err(LocalFault { errno: 16 });
                 }
@@ -234,7 +273,9 @@ impl World {
     fn reply(&mut self, host: usize, set: SetId, request: RequestId, errno: i32) {
         let now = self.queue.now();
         let taken = self.hosts[host].disks.get_mut(&set).and_then(|d| d.requests.remove(&request));
-        self.expect(taken.is_some(), || format!("{set} at server{}: a second reply to {request:?}", host + 1));
+        self.expect(taken.is_some(), || {
+            format!("{set} at server{}: a second reply to {request:?}", host + 1)
+        });
         let Some(taken) = taken else { return };
         self.trace.step(now, Column::Server(host), || format!("{set} reply {request:?} errno {errno}"));
         let group = self.group_of(set);
@@ -256,7 +297,9 @@ impl World {
                 oracle.borrow_mut().flushed(begun);
                 Ok(())
             }
-            RequestKind::Read { begun, range } => oracle.borrow().check_read(sectors(range).0, &taken.values, begun),
+            RequestKind::Read { begun, range } => {
+                oracle.borrow().check_read(sectors(range).0, &taken.values, begun)
+            }
         };
         if let Err(wrong) = checked {
             self.fail(3, format!("{set}: a read at server{} of {wrong:?}", host + 1));
@@ -281,9 +324,13 @@ impl World {
         let now = self.queue.now();
         let delay = self.rng.range(SOCKET.0, SOCKET.1);
         if matches!(order.order, DiskOrder::Lease { .. }) {
-            self.trace.noise(now, Column::Server(host), || format!("order {set} {}: {:?}", order.ticket.0, order.order));
+            self.trace.noise(now, Column::Server(host), || {
+                format!("order {set} {}: {:?}", order.ticket.0, order.order)
+            });
         } else {
-            self.trace.step(now, Column::Server(host), || format!("order {set} {}: {:?}", order.ticket.0, order.order));
+            self.trace.step(now, Column::Server(host), || {
+                format!("order {set} {}: {:?}", order.ticket.0, order.order)
+            });
         }
         let node = self.hosts[host].node.as_ref().map(|n| n.process);
         let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.node == node) else { return };
@@ -336,11 +383,18 @@ impl World {
 
 /// A frame's body for a line of the trace.
 #[must_use]
+#[allow(clippy::wildcard_enum_match_arm, reason = "short bodies print themselves")]
 pub fn short(body: &Body) -> String {
     match body {
         Body::Hello(h) => format!(
             "Hello {{ holder {:?} active {} consistent {} alone {} dirty {} hot {} history {} }}",
-            h.holder, h.active, h.consistent, h.alone, h.dirty, h.hot.len(), h.history.len()
+            h.holder,
+            h.active,
+            h.consistent,
+            h.alone,
+            h.dirty,
+            h.hot.len(),
+            h.history.len()
         ),
         Body::Check { offset, hashes } => format!("Check {{ offset {offset}, {} blocks }}", hashes.len()),
         Body::Map { page, bits, more } => format!("Map {{ page {page}, {} bytes, more {more} }}", bits.len()),
@@ -353,7 +407,9 @@ pub fn short(body: &Body) -> String {
 fn short_io(kind: &IoKind) -> String {
     match kind {
         IoKind::Write { sector, values } => format!("write sector {sector} +{}", values.len()),
-        IoKind::Control { writes } => format!("store control {:?}", writes.iter().map(|w| (w.0, w.1.len())).collect::<Vec<_>>()),
+        IoKind::Control { writes } => {
+            format!("store control {:?}", writes.iter().map(|w| (w.0, w.1.len())).collect::<Vec<_>>())
+        }
         IoKind::Read { sector, sectors, .. } => format!("read sector {sector} +{sectors}"),
         IoKind::Hash { sector, sectors } => format!("hash sector {sector} +{sectors}"),
         IoKind::Flush { .. } => "flush".into(),

@@ -80,15 +80,21 @@ const FORMING: u64 = 4_000_000;
 impl Plan {
     /// Nothing goes wrong until then.
     #[must_use]
-    pub fn quiet(until: Instant) -> Plan { Plan { faults: Vec::new(), until } }
+    pub fn quiet(until: Instant) -> Plan {
+        Plan { faults: Vec::new(), until }
+    }
 
     /// A plan by hand.
     #[must_use]
-    pub fn of(faults: &[(Instant, Fault)], until: Instant) -> Plan { Plan { faults: faults.to_vec(), until } }
+    pub fn of(faults: &[(Instant, Fault)], until: Instant) -> Plan {
+        Plan { faults: faults.to_vec(), until }
+    }
 
     /// Whether faults may still come.
     #[must_use]
-    pub fn is_on(&self, now: Instant) -> bool { now < self.until && !self.faults.is_empty() }
+    pub fn is_on(&self, now: Instant) -> bool {
+        now < self.until && !self.faults.is_empty()
+    }
 
     /// Draws a plan: some bursts of one to three faults.
     #[must_use]
@@ -169,9 +175,9 @@ impl World {
         match fault {
             Fault::PowerLoss { host, .. } => self.lose_power(host),
             Fault::Blackout { back } => {
-                for host in 0..2 {
+                for (host, back) in back.into_iter().enumerate() {
                     self.lose_power(host);
-                    self.queue.after(back[host], Event::Mend(Fault::PowerLoss { host, back: 0 }));
+                    self.queue.after(back, Event::Mend(Fault::PowerLoss { host, back: 0 }));
                 }
             }
             Fault::NodeKill { host, .. } => self.kill_node(host, false),

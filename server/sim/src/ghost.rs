@@ -39,7 +39,10 @@ impl Ghost {
         let Some(seen) = self.groups.get_mut(&group) else { return Ok(()) };
         let entry = seen.accepted.entry(proposal.ballot).or_insert((proposal.value, 0));
         if entry.0 != proposal.value {
-            return Err(format!("{group}: two values at {:?}: {:?} and {:?}", proposal.ballot, entry.0, proposal.value));
+            return Err(format!(
+                "{group}: two values at {:?}: {:?} and {:?}",
+                proposal.ballot, entry.0, proposal.value
+            ));
         }
         entry.1 |= 1 << acceptor;
         if entry.1.count_ones() >= 2 && seen.chosen.is_none_or(|c| c.ballot < proposal.ballot) {
@@ -66,7 +69,9 @@ impl World {
         let mut found = Vec::new();
         for (host, h) in self.hosts.iter().enumerate() {
             let groups = h.record.iter().flat_map(|r| &r.groups);
-            found.extend(groups.filter_map(|(id, g)| g.register.acceptor.accepted.map(|p| (*id, host as u8, p))));
+            found.extend(
+                groups.filter_map(|(id, g)| g.register.acceptor.accepted.map(|p| (*id, host as u8, p))),
+            );
         }
         let groups = self.witness.record.iter().flat_map(|r| &r.groups);
         found.extend(groups.filter_map(|(id, g)| g.acceptor.accepted.map(|p| (*id, 2, p))));

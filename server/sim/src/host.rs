@@ -58,19 +58,27 @@ pub struct Host {
 impl Host {
     /// Its machine.
     #[must_use]
-    pub fn machine(&self) -> Machine { Machine::of(self.id) }
+    pub fn machine(&self) -> Machine {
+        Machine::of(self.id)
+    }
 
     /// Its place in tables, 0 or 1.
     #[must_use]
-    pub fn index(&self) -> usize { self.machine().index() }
+    pub fn index(&self) -> usize {
+        self.machine().index()
+    }
 
     /// Its bit in a set of hosts.
     #[must_use]
-    pub fn bit(&self) -> u8 { 1 << self.index() }
+    pub fn bit(&self) -> u8 {
+        1 << self.index()
+    }
 
     /// What its clock shows.
     #[must_use]
-    pub fn time(&self, now: Instant) -> Time { self.clock.time(now) }
+    pub fn time(&self, now: Instant) -> Time {
+        self.clock.time(now)
+    }
 }
 
 /// What the kernel knows and keeps while processes come and go.
@@ -86,7 +94,9 @@ pub struct Kernel {
 
 impl Kernel {
     /// Drops what has outlived its lifetime.
-    pub fn expire(&mut self, now: Instant) { self.addresses.retain(|_, until| *until > now); }
+    pub fn expire(&mut self, now: Instant) {
+        self.addresses.retain(|_, until| *until > now);
+    }
 }
 
 /// A node process.
@@ -114,6 +124,8 @@ pub struct NodeProcess {
     pub witness: Option<(ConnId, usize)>,
     /// Steps begun.
     pub steps: BTreeSet<ActionId>,
+    /// No address step of a group takes effect before then: the node process performs them in order.
+    pub address_due: BTreeMap<GroupId, Instant>,
     /// Commands given here and not yet answered.
     pub commands: BTreeMap<CommandId, Operation>,
     /// Events recorded here.

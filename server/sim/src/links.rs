@@ -86,7 +86,9 @@ impl World {
     /// A process dials.
     pub fn dial(&mut self, host: usize, set: Option<SetId>, process: u64, witness: bool) {
         let linked = match (self.owner(process), witness) {
-            (Some(Owner::Node(_)), true) => self.hosts[host].node.as_ref().is_some_and(|n| n.witness.is_some()),
+            (Some(Owner::Node(_)), true) => {
+                self.hosts[host].node.as_ref().is_some_and(|n| n.witness.is_some())
+            }
             (Some(Owner::Node(_)), false) => self.hosts[host].node.as_ref().is_some_and(|n| n.twin.is_some()),
             (Some(Owner::Disk(_, set)), _) => self.hosts[host].disks[&set].link.is_some(),
             (Some(Owner::Witness) | None, _) => true,
@@ -101,7 +103,13 @@ impl World {
             (false, None) => (twin.machine(), twin.node.as_ref().map(|n| n.process)),
             (false, Some(set)) => (twin.machine(), twin.disks.get(&set).map(|d| d.process)),
         };
-        let links: &[LinkId] = if witness { &[PUBLIC] } else if set.is_some() { &INTERCONNECTS } else { &ALL };
+        let links: &[LinkId] = if witness {
+            &[PUBLIC]
+        } else if set.is_some() {
+            &INTERCONNECTS
+        } else {
+            &ALL
+        };
         match (self.net.route(links, from, to), answers) {
             (Some(link), Some(other)) => {
                 let ends = [End { machine: from, process }, End { machine: to, process: other }];
@@ -140,8 +148,18 @@ impl World {
         }
     }
 
-    fn frame_arrived(&mut self, host: usize, set: SetId, conn: ConnId, frame: peer::block::Frame, values: Option<crate::host::Values>) {
-        let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.link.map(|l| l.0) == Some(conn)) else { return };
+    fn frame_arrived(
+        &mut self,
+        host: usize,
+        set: SetId,
+        conn: ConnId,
+        frame: peer::block::Frame,
+        values: Option<crate::host::Values>,
+    ) {
+        let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.link.map(|l| l.0) == Some(conn))
+        else {
+            return;
+        };
         let payload = values.map(|values| {
             disk.next.1 += 1;
             let payload = PayloadId(disk.next.1);
@@ -155,7 +173,9 @@ impl World {
         match owner {
             Owner::Disk(host, set) => self.link_opened(host, set, process, conn, end),
             Owner::Witness => {
-                let Some(host) = self.net.conn(conn).and_then(|c| c.ends[1 - end].machine.node()) else { return };
+                let Some(host) = self.net.conn(conn).and_then(|c| c.ends[1 - end].machine.node()) else {
+                    return;
+                };
                 self.witness_opened(host, conn, end);
             }
             Owner::Node(host) => {
@@ -204,7 +224,10 @@ impl World {
                 } else if node.witness.map(|l| l.0) == Some(conn) {
                     node.witness = None;
                     self.dial_witness_later(host, process);
-                    self.engine_input(host, EngineInput::ChannelChanged { party: Party::Witness, open: false });
+                    self.engine_input(
+                        host,
+                        EngineInput::ChannelChanged { party: Party::Witness, open: false },
+                    );
                 } else {
                     self.dial_later(host, None, process);
                     self.dial_witness_later(host, process);
@@ -223,7 +246,11 @@ impl World {
             return;
         }
         let Some(owner) = self.owner(end_of.process) else { return };
-        let frozen = if let Owner::Node(host) | Owner::Disk(host, _) = owner { self.hosts[host].frozen_until } else { 0 };
+        let frozen = if let Owner::Node(host) | Owner::Disk(host, _) = owner {
+            self.hosts[host].frozen_until
+        } else {
+            0
+        };
         if self.queue.now() < frozen {
             self.queue.at(frozen, Event::GiveUp { conn, end });
             return;
@@ -239,7 +266,8 @@ impl World {
             .conns()
             .filter(|(_, c)| {
                 let [a, b] = c.ends;
-                !self.net.is_open(c.link, a.machine, b.machine) || !self.net.is_open(c.link, b.machine, a.machine)
+                !self.net.is_open(c.link, a.machine, b.machine)
+                    || !self.net.is_open(c.link, b.machine, a.machine)
             })
             .map(|(id, _)| id)
             .collect();
@@ -262,7 +290,11 @@ impl World {
         let half: Vec<(ConnId, usize)> = self
             .net
             .conns()
-            .filter_map(|(id, c)| (0..2).find(|e| c.ends[1 - e].machine == machine && !c.open[1 - e] && c.open[*e]).map(|e| (id, e)))
+            .filter_map(|(id, c)| {
+                (0..2)
+                    .find(|e| c.ends[1 - e].machine == machine && !c.open[1 - e] && c.open[*e])
+                    .map(|e| (id, e))
+            })
             .collect();
         for (conn, end) in half {
             let delay: Instant = self.rng.below(400_000);
@@ -275,7 +307,9 @@ impl World {
         let Some(node) = self.hosts[host].node.as_mut() else { return };
         if node.guards.entry(link).or_default().admit(beat, counter) {
             let beat = beat.as_ref().clone();
-            self.trace.noise(self.queue.now(), Column::Server(host), || format!("<- {link} heartbeat {}", beat.sequence));
+            self.trace.noise(self.queue.now(), Column::Server(host), || {
+                format!("<- {link} heartbeat {}", beat.sequence)
+            });
             self.engine_input(host, EngineInput::HeartbeatReceived { link, beat });
         }
     }

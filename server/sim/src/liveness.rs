@@ -78,7 +78,11 @@ impl World {
             let sectors = self.set_size(set) / crate::disk::SECTOR_BYTES;
             let [one, two] = [0, 1].map(|host: usize| self.hosts[host].media[&set].read(0, sectors));
             if let Some(place) = one.iter().zip(&two).position(|(a, b)| a != b) {
-                let text = format!("{set}: the copies differ in sector {place}: {} and {}", one[place] >> 20, two[place] >> 20);
+                let text = format!(
+                    "{set}: the copies differ in sector {place}: {} and {}",
+                    one[place] >> 20,
+                    two[place] >> 20
+                );
                 self.fail(13, text);
             }
         }
@@ -97,8 +101,15 @@ impl World {
             let Some(view) = self.hosts[host].node.as_ref().and_then(|n| n.page.clone()) else {
                 return Some(format!("the node process of server{} does not run", host + 1));
             };
-            if let Some(server) = view.servers.iter().find(|s| s.state != ServerState::Normal || s.recovering) {
-                return Some(format!("server{} sees {} as {:?}, recovering {}", host + 1, server.name, server.state, server.recovering));
+            if let Some(server) = view.servers.iter().find(|s| s.state != ServerState::Normal || s.recovering)
+            {
+                return Some(format!(
+                    "server{} sees {} as {:?}, recovering {}",
+                    host + 1,
+                    server.name,
+                    server.state,
+                    server.recovering
+                ));
             }
             if let Some(group) = view.groups.iter().find(|g| g.state != GroupState::Running) {
                 return Some(format!("server{} sees {} as {:?}", host + 1, group.name, group.state));
@@ -110,12 +121,15 @@ impl World {
     fn group_unhealed(&self, group: wire::GroupId) -> Option<String> {
         let runs: Vec<usize> =
             (0..2).filter(|h| self.hosts[*h].kernel.apps.get(&group).is_some_and(|a| !a.broken)).collect();
-        let [host] = runs[..] else { return Some(format!("the application of {group} works on {} servers", runs.len())) };
+        let [host] = runs[..] else {
+            return Some(format!("the application of {group} works on {} servers", runs.len()));
+        };
         for set in self.sets_of(group) {
             let Some(status) = self.hosts[host].disks.get(&set).map(|d| d.mirror.status()) else {
                 return Some(format!("no disk process of {set} where {group} runs"));
             };
-            if status.role != Role::Active || !status.equal || !status.needs_twin || status.dirty_blocks != 0 {
+            if status.role != Role::Active || !status.equal || !status.needs_twin || status.dirty_blocks != 0
+            {
                 return Some(format!("{set} is not in sync: {status:?}"));
             }
         }
@@ -149,7 +163,10 @@ impl World {
                     self.command(0, Operation::StartGroup { group: group.id, on });
                 }
                 GroupState::Held { .. } => self.command(0, Operation::StopGroup { group: group.id }),
-                GroupState::Starting | GroupState::Running | GroupState::Stopping | GroupState::Moving { .. } => {}
+                GroupState::Starting
+                | GroupState::Running
+                | GroupState::Stopping
+                | GroupState::Moving { .. } => {}
             }
         }
     }

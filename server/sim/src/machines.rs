@@ -69,7 +69,11 @@ impl World {
             match io.kind {
                 IoKind::Write { sector, values } => disk.tear(sector, &values, rng),
                 IoKind::Control { writes } => disk.tear_control(&writes, rng),
-                IoKind::Read { .. } | IoKind::Hash { .. } | IoKind::Flush { .. } | IoKind::Open | IoKind::Close { .. } => {}
+                IoKind::Read { .. }
+                | IoKind::Hash { .. }
+                | IoKind::Flush { .. }
+                | IoKind::Open
+                | IoKind::Close { .. } => {}
             }
         }
         for disk in h.media.values_mut() {
@@ -107,7 +111,7 @@ impl World {
             record: h.record.clone().unwrap_or_default(),
             host: h.incarnation,
             node: incarnation,
-            seed: self.rng.next(),
+            seed: self.rng.number(),
             wall: WallClock(now / 1000),
         };
         self.check_restart(host, &setup.record);
@@ -126,6 +130,7 @@ impl World {
             twin: None,
             witness: None,
             steps: BTreeSet::new(),
+            address_due: BTreeMap::new(),
             commands: BTreeMap::new(),
             events: 0,
             counter: 0,
@@ -188,7 +193,12 @@ impl World {
         let bytes = h.media[&set].read_control(mirror::layout::control_bytes(self.set_size(set)));
         let area = match ControlArea::read(&bytes) {
             Ok(area) => area,
-            Err(fault) => return self.fail_with(crate::world::Failure::Crash(format!("{set} at server{}: {fault:?}", host + 1))),
+            Err(fault) => {
+                return self.fail_with(crate::world::Failure::Crash(format!(
+                    "{set} at server{}: {fault:?}",
+                    host + 1
+                )));
+            }
         };
         self.check_area(host, set, &area);
         let timing = MirrorTiming {
@@ -196,7 +206,8 @@ impl World {
             node_grace_us: u64::from(self.config.timing.node_grace_ms) * 1_000,
             ..MirrorTiming::default()
         };
-        let config = MirrorConfig { cluster: CLUSTER, set, side: id, incarnation, timing, faults: self.bugs.mirror };
+        let config =
+            MirrorConfig { cluster: CLUSTER, set, side: id, incarnation, timing, faults: self.bugs.mirror };
         let process = self.fresh_process();
         self.trace.step(now, Column::Server(host), || format!("{set}: disk process {process} starts"));
         let disk = DiskProcess {
@@ -227,7 +238,8 @@ impl World {
     pub fn kill_disk(&mut self, host: usize, set: SetId, why: &str) {
         let now = self.queue.now();
         let Some(disk) = self.hosts[host].disks.remove(&set) else { return };
-        self.trace.step(now, Column::Server(host), || format!("{set}: DISK PROCESS {} DIES ({why})", disk.process));
+        self.trace
+            .step(now, Column::Server(host), || format!("{set}: DISK PROCESS {} DIES ({why})", disk.process));
         if let Some((conn, end)) = disk.link {
             let reset = self.rng.percent(50);
             self.close(conn, end, reset);
@@ -270,7 +282,14 @@ impl World {
     }
 
     /// What a disk process said reaches the engine.
-    pub fn disk_said(&mut self, host: usize, node: u64, set: SetId, disk: u64, mut said: peer::control::FromDisk) {
+    pub fn disk_said(
+        &mut self,
+        host: usize,
+        node: u64,
+        set: SetId,
+        disk: u64,
+        mut said: peer::control::FromDisk,
+    ) {
         let Some(found) = self.disk_of(host, set, disk) else { return };
         if let peer::control::FromDisk::Status(status) = &mut said {
             status.device = found.front.then(|| "/dev/loop0".into());

@@ -44,7 +44,9 @@ impl Arguments {
         Some(found)
     }
 
-    fn has(&self, word: &str) -> bool { self.words.iter().any(|w| w == word) }
+    fn has(&self, word: &str) -> bool {
+        self.words.iter().any(|w| w == word)
+    }
 }
 
 fn main() -> ExitCode {
@@ -147,7 +149,9 @@ fn register() -> (usize, u8) {
     for (name, without) in register_model::rules() {
         let found = register_model::find(without);
         match found {
-            Some((states, broken, steps)) => println!("without {name}: {broken:?} in {steps} steps, {states} states"),
+            Some((states, broken, steps)) => {
+                println!("without {name}: {broken:?} in {steps} steps, {states} states")
+            }
             None => {
                 println!("without {name}: NOT FOUND");
                 return (states, 129);
@@ -165,7 +169,11 @@ fn put_back(arguments: &Arguments) -> (Vec<serde_json::Value>, usize) {
         match ended {
             Some((tried, ended)) => {
                 let failure = ended.failure.map(|f| f.to_string()).unwrap_or_default();
-                println!("{name}: found by seed {} (of {tried}): {}", ended.seed, failure.chars().take(160).collect::<String>());
+                println!(
+                    "{name}: found by seed {} (of {tried}): {}",
+                    ended.seed,
+                    failure.chars().take(160).collect::<String>()
+                );
                 found.push(serde_json::json!({ "bug": name, "seed": ended.seed, "seeds": tried }));
             }
             None => println!("{name}: not found in {} seeds", bugs::SEEDS),

@@ -30,11 +30,15 @@ impl Machine {
 
     /// Its place in tables.
     #[must_use]
-    pub fn index(self) -> usize { self as usize }
+    pub fn index(self) -> usize {
+        self as usize
+    }
 
     /// The machine of a server.
     #[must_use]
-    pub fn of(node: NodeId) -> Machine { if node == NodeId(1) { Machine::One } else { Machine::Two } }
+    pub fn of(node: NodeId) -> Machine {
+        if node == NodeId(1) { Machine::One } else { Machine::Two }
+    }
 
     /// The server on it, if it is one.
     #[must_use]
@@ -110,7 +114,14 @@ const RETRANSMIT: u64 = 400_000;
 impl<M> Net<M> {
     /// A healthy network.
     pub fn new(rng: Rng) -> Self {
-        Net { cut: Default::default(), loss: [0; LINKS], delay: [DELAY; LINKS], conns: BTreeMap::new(), last: 0, rng }
+        Net {
+            cut: Default::default(),
+            loss: [0; LINKS],
+            delay: [DELAY; LINKS],
+            conns: BTreeMap::new(),
+            last: 0,
+            rng,
+        }
     }
 
     /// Whether anything gets from one machine to another over a link.
@@ -152,7 +163,9 @@ impl<M> Net<M> {
         (self.is_open(link, from, to) && !lost).then(|| self.transit(link))
     }
 
-    fn transit(&mut self, link: LinkId) -> u64 { self.rng.range(DELAY_MIN, self.delay[usize::from(link.0)]) }
+    fn transit(&mut self, link: LinkId) -> u64 {
+        self.rng.range(DELAY_MIN, self.delay[usize::from(link.0)])
+    }
 
     /// The first of these links that works both ways.
     #[must_use]
@@ -163,17 +176,22 @@ impl<M> Net<M> {
     /// A new connection, open at both ends.
     pub fn connect(&mut self, link: LinkId, ends: [End; 2]) -> ConnId {
         self.last += 1;
-        let conn = Conn { link, ends, open: [true; 2], queues: [VecDeque::new(), VecDeque::new()], due: [0; 2] };
+        let conn =
+            Conn { link, ends, open: [true; 2], queues: [VecDeque::new(), VecDeque::new()], due: [0; 2] };
         self.conns.insert(ConnId(self.last), conn);
         ConnId(self.last)
     }
 
     /// A connection.
     #[must_use]
-    pub fn conn(&self, id: ConnId) -> Option<&Conn<M>> { self.conns.get(&id) }
+    pub fn conn(&self, id: ConnId) -> Option<&Conn<M>> {
+        self.conns.get(&id)
+    }
 
     /// All connections.
-    pub fn conns(&self) -> impl Iterator<Item = (ConnId, &Conn<M>)> { self.conns.iter().map(|(id, conn)| (*id, conn)) }
+    pub fn conns(&self) -> impl Iterator<Item = (ConnId, &Conn<M>)> {
+        self.conns.iter().map(|(id, conn)| (*id, conn))
+    }
 
     /// Sends to an end of a connection; the caller puts a delivery at the returned moment.
     pub fn send(&mut self, id: ConnId, to: usize, message: M, now: Instant) -> Option<Instant> {
@@ -183,7 +201,8 @@ impl<M> Net<M> {
     fn push(&mut self, id: ConnId, to: usize, message: Option<M>, now: Instant) -> Option<Instant> {
         let link = self.conns.get(&id)?.link;
         // A lost segment of a stream comes again a little later.
-        let again = if self.rng.per_mille(self.loss[usize::from(link.0)]) { self.rng.below(RETRANSMIT) } else { 0 };
+        let again =
+            if self.rng.per_mille(self.loss[usize::from(link.0)]) { self.rng.below(RETRANSMIT) } else { 0 };
         let at = now + self.transit(link) + again;
         let conn = self.conns.get_mut(&id)?;
         conn.queues[to].push_back(message);

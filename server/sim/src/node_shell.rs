@@ -55,14 +55,20 @@ impl World {
 
     /// An engine's deadline.
     pub fn node_wakes(&mut self, host: usize, process: u64, at: u64) {
-        let Some(node) = self.hosts[host].node.as_mut().filter(|n| n.process == process && n.wake == Some(at)) else { return };
+        let Some(node) =
+            self.hosts[host].node.as_mut().filter(|n| n.process == process && n.wake == Some(at))
+        else {
+            return;
+        };
         node.wake = None;
         self.engine_input(host, Input::DeadlineReached);
     }
 
     fn engine_acts(&mut self, host: usize, action: Action) {
         let after = match &action {
-            Action::Send { after, .. } | Action::OrderDisk { after, .. } | Action::Perform { after, .. } => *after,
+            Action::Send { after, .. } | Action::OrderDisk { after, .. } | Action::Perform { after, .. } => {
+                *after
+            }
             Action::Store { .. }
             | Action::SendHeartbeat { .. }
             | Action::Record { .. }
@@ -97,7 +103,8 @@ impl World {
             Action::Record { event } => self.record_event(host, event),
             Action::Keep { event } => self.recorded_later(host, event),
             Action::Answer { reply } => {
-                self.trace.step(now, Column::Server(host), || format!("answer {}: {:?}", reply.id, reply.result));
+                self.trace
+                    .step(now, Column::Server(host), || format!("answer {}: {:?}", reply.id, reply.result));
                 match self.hosts[host].node.as_mut().and_then(|n| n.commands.remove(&reply.id)) {
                     Some(Operation::RecoverServer { server }) if reply.result.is_ok() => self.excuse(server),
                     Some(_) => {}
@@ -120,7 +127,9 @@ impl World {
         let number = self.checks.next_event();
         let event = Recorded { origin, number, at: WallClock(now / 1000), kind };
         let storm = node.events > EVENTS_MAX;
-        self.expect(!storm, || format!("server{} records more than {EVENTS_MAX} events, the last {:?}", host + 1, event.kind));
+        self.expect(!storm, || {
+            format!("server{} records more than {EVENTS_MAX} events, the last {:?}", host + 1, event.kind)
+        });
         self.recorded_later(host, event);
     }
 
@@ -144,7 +153,15 @@ impl World {
             let text = match &message {
                 ClusterMessage::Register { group, message } => Some(format!("-> {to:?} {group} {message:?}")),
                 ClusterMessage::Introduce { groups, .. } => Some(format!("-> {to:?} Introduce {groups:?}")),
-                _ => None,
+                ClusterMessage::Hello { .. }
+                | ClusterMessage::WitnessSays { .. }
+                | ClusterMessage::Status(_)
+                | ClusterMessage::Events { .. }
+                | ClusterMessage::ConfigOffer { .. }
+                | ClusterMessage::ConfigTaken { .. }
+                | ClusterMessage::ConfigRefused { .. }
+                | ClusterMessage::Ping { .. }
+                | ClusterMessage::Pong { .. } => None,
             };
             if let Some(text) = text {
                 self.trace.step(now, Column::Server(host), || text);
@@ -204,7 +221,16 @@ impl World {
             return self.fail(9, format!("server{} uses {id:?} twice", host + 1));
         }
         let process = node.process;
-        self.queue.after(delay, Event::StepDone { host, boots, process, id, step: Box::new(step), fails });
+        let mut at = now + delay;
+        if let Step::AddAddress { group, .. }
+        | Step::RemoveAddress { group, .. }
+        | Step::Announce { group, .. } = &step
+        {
+            let due = node.address_due.entry(*group).or_default();
+            at = at.max(*due);
+            *due = at;
+        }
+        self.queue.at(at, Event::StepDone { host, boots, process, id, step: Box::new(step), fails });
     }
 
     /// A person recovers a server whose twin cannot be heard: whatever the twin holds unflushed is given up.
@@ -230,7 +256,10 @@ impl World {
         let alive = self.hosts[host].node.as_ref().is_some_and(|n| n.process == process);
         let own = matches!(
             step,
-            Step::AddAddress { .. } | Step::RemoveAddress { .. } | Step::Announce { .. } | Step::ProbeAddress { .. }
+            Step::AddAddress { .. }
+                | Step::RemoveAddress { .. }
+                | Step::Announce { .. }
+                | Step::ProbeAddress { .. }
         );
         if own && !alive {
             return;
@@ -262,13 +291,14 @@ impl World {
         let now = self.queue.now();
         match step {
             Step::Mount { group, set, .. } => {
-                let Some(device) = self.hosts[host].disks.get(set).filter(|d| d.front).map(|d| d.process) else {
+                let Some(device) = self.hosts[host].disks.get(set).filter(|d| d.front).map(|d| d.process)
+                else {
                     return Outcome::Failed { reason: "no such device".into() };
                 };
                 self.hosts[host].kernel.mounts.insert((*group, *set), device);
             }
             Step::Unmount { group, set, force } => {
-                let busy = self.hosts[host].kernel.apps.get(group).is_some();
+                let busy = self.hosts[host].kernel.apps.contains_key(group);
                 if busy && !force {
                     return Outcome::Failed { reason: "the file system is in use".into() };
                 }
@@ -294,9 +324,13 @@ impl World {
                 self.check_addresses(host, *group);
             }
             Step::Announce { .. } => {}
-            Step::RemoveAddress { group, address } => drop(self.hosts[host].kernel.addresses.remove(&(*group, *address))),
+            Step::RemoveAddress { group, address } => {
+                let _ = self.hosts[host].kernel.addresses.remove(&(*group, *address));
+            }
             Step::StartScript { group, .. } => self.start_app(host, *group),
-            Step::StopScript { group } | Step::Kill { group } => drop(self.hosts[host].kernel.apps.remove(group)),
+            Step::StopScript { group } | Step::Kill { group } => {
+                drop(self.hosts[host].kernel.apps.remove(group))
+            }
             Step::Observe { group } => return self.observe(host, *group),
         }
         Outcome::Done
@@ -346,5 +380,7 @@ impl World {
 
     /// The machine of a host by index.
     #[must_use]
-    pub fn machine(&self, host: usize) -> Machine { self.hosts[host].machine() }
+    pub fn machine(&self, host: usize) -> Machine {
+        self.hosts[host].machine()
+    }
 }

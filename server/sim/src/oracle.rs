@@ -22,7 +22,9 @@ pub const BOTH: Hosts = 3;
 
 /// The value of a sector as written by a write.
 #[must_use]
-pub fn token(write: WriteNumber, sector: u64) -> u64 { (write.0 << PLACE_BITS) | (sector & ((1 << PLACE_BITS) - 1)) }
+pub fn token(write: WriteNumber, sector: u64) -> u64 {
+    (write.0 << PLACE_BITS) | (sector & ((1 << PLACE_BITS) - 1))
+}
 
 fn write_of(sector: u64, value: u64) -> Option<WriteNumber> {
     let write = WriteNumber(value >> PLACE_BITS);
@@ -101,12 +103,17 @@ impl Oracle {
 
     /// Drops candidates that a durable write rules out for ever.
     fn prune(&self, list: &mut Vec<WriteNumber>) {
-        let kept: Vec<WriteNumber> =
-            list.iter().copied().filter(|x| !list.iter().any(|w| self.is_durable(*w) && self.supersedes(*w, *x))).collect();
+        let kept: Vec<WriteNumber> = list
+            .iter()
+            .copied()
+            .filter(|x| !list.iter().any(|w| self.is_durable(*w) && self.supersedes(*w, *x)))
+            .collect();
         *list = kept;
     }
 
-    fn is_durable(&self, write: WriteNumber) -> bool { self.writes.get(&write).is_some_and(|w| w.durable) }
+    fn is_durable(&self, write: WriteNumber) -> bool {
+        self.writes.get(&write).is_some_and(|w| w.durable)
+    }
 
     fn is_guaranteed(&self, write: WriteNumber) -> bool {
         self.writes.get(&write).is_some_and(|w| w.answered.is_some() && (w.durable || w.copies != 0))
@@ -133,10 +140,14 @@ impl Oracle {
 
     /// How many writes were acknowledged.
     #[must_use]
-    pub fn acknowledged(&self) -> u64 { self.acknowledged }
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
 
     /// The order of a request that begins at this moment, for `flushed` and `check_read`.
-    pub fn begun(&mut self) -> u64 { self.tick() }
+    pub fn begun(&mut self) -> u64 {
+        self.tick()
+    }
 
     /// A flush begun at `begun` was acknowledged: all answered before it is durable.
     pub fn flushed(&mut self, begun: u64) {
@@ -206,7 +217,10 @@ impl Oracle {
     ) -> Result<WriteNumber, Wrong> {
         let wrong = |promised: String| Wrong { sector, found: value, promised };
         let Some(found) = write_of(sector, value).filter(|w| list.contains(w)) else {
-            return Err(wrong(format!("one of {list:?}, found a value of none of them ({})", value >> PLACE_BITS)));
+            return Err(wrong(format!(
+                "one of {list:?}, found a value of none of them ({})",
+                value >> PLACE_BITS
+            )));
         };
         match list.iter().find(|w| binding(w) && self.supersedes(**w, found)) {
             Some(later) => Err(wrong(format!("{later:?} or later, found {found:?}"))),
@@ -216,10 +230,16 @@ impl Oracle {
 
     /// A holder serves for the first time, with this content when its device was opened at `opened`: every guaranteed
     /// write must be there; what is there is the truth from then on, held by `copies`.
-    pub fn activated(&mut self, copies: Hosts, opened: u64, content: impl Fn(u64) -> u64) -> Result<(), Wrong> {
+    pub fn activated(
+        &mut self,
+        copies: Hosts,
+        opened: u64,
+        content: impl Fn(u64) -> u64,
+    ) -> Result<(), Wrong> {
         let mut seen: Vec<(u64, WriteNumber)> = Vec::new();
         for (sector, list) in &self.sectors {
-            let old: Vec<WriteNumber> = list.iter().copied().filter(|w| self.begun_before(*w, opened)).collect();
+            let old: Vec<WriteNumber> =
+                list.iter().copied().filter(|w| self.begun_before(*w, opened)).collect();
             let found = self.check(*sector, content(*sector), &old, |w| self.is_guaranteed(*w))?;
             seen.push((*sector, found));
         }

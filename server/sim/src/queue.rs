@@ -14,16 +14,22 @@ pub struct Queue<E> {
 }
 
 impl<E> Default for Queue<E> {
-    fn default() -> Self { Queue { now: 0, next: 0, events: BTreeMap::new() } }
+    fn default() -> Self {
+        Queue { now: 0, next: 0, events: BTreeMap::new() }
+    }
 }
 
 impl<E> Queue<E> {
     /// The time of the event being handled.
     #[must_use]
-    pub fn now(&self) -> Instant { self.now }
+    pub fn now(&self) -> Instant {
+        self.now
+    }
 
     /// Puts an event `delay` microseconds ahead.
-    pub fn after(&mut self, delay: u64, event: E) { self.at(self.now.saturating_add(delay), event); }
+    pub fn after(&mut self, delay: u64, event: E) {
+        self.at(self.now.saturating_add(delay), event);
+    }
 
     /// Puts an event at a time; at the present one if that has passed.
     pub fn at(&mut self, at: Instant, event: E) {
@@ -40,13 +46,19 @@ impl<E> Queue<E> {
 
     /// When the next event is.
     #[must_use]
-    pub fn next_at(&self) -> Option<Instant> { self.events.first_key_value().map(|((at, _), _)| *at) }
+    pub fn next_at(&self) -> Option<Instant> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
 
     /// How many events wait.
     #[must_use]
-    pub fn len(&self) -> usize { self.events.len() }
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
 
     /// Whether nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool { self.events.is_empty() }
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
 }

@@ -127,7 +127,9 @@ const STRAYS: usize = 3;
 /// The witness among the parties.
 const WITNESS: usize = 2;
 
-fn node(server: usize) -> NodeId { NodeId::BOTH[server] }
+fn node(server: usize) -> NodeId {
+    NodeId::BOTH[server]
+}
 
 fn index(party: Party, server: usize) -> usize {
     match party {
@@ -167,7 +169,9 @@ impl State {
             // Rule 9 has two keepers, the stopped group and the register; taken out, neither holds.
             _ if self.stopped[server] && !without.register.ack_while_handing_over => Acks::No,
             Acks::Alone if self.switched[server] => Acks::WithTwin,
-            acks => acks,
+            Acks::Alone => Acks::Alone,
+            Acks::WithTwin => Acks::WithTwin,
+            Acks::No => Acks::No,
         }
     }
 
@@ -206,7 +210,10 @@ impl State {
             let may_readmit = mine || without.register.readmit_unlearnt;
             change(may_readmit && (self.switched[server] || without.compare_before_switch), Change::Readmit);
             let equal = self.copies[0] == self.copies[1] && self.strayed == [false; 2];
-            change(mine && known.in_sync == Servers::BOTH && register.pending().is_empty() && equal, Change::HandOver);
+            change(
+                mine && known.in_sync == Servers::BOTH && register.pending().is_empty() && equal,
+                Change::HandOver,
+            );
             change(!mine && without.register.leave_unasked, Change::Leave);
         }
         if self.left[RESTARTS] > 0 {
@@ -382,7 +389,10 @@ impl State {
             if let Some(before) = last {
                 let (old, new) = (before.value, proposal.value);
                 let same_ballot = before.ballot == proposal.ballot;
-                if same_ballot || new.epoch < old.epoch || (new.epoch == old.epoch && new.holder != old.holder) {
+                if same_ballot
+                    || new.epoch < old.epoch
+                    || (new.epoch == old.epoch && new.holder != old.holder)
+                {
                     return Err(Broken::Agreement);
                 }
             }
@@ -393,9 +403,10 @@ impl State {
 
     /// The servers in sync by the highest chosen value.
     fn in_sync(&self) -> Servers {
-        let chosen = self.accepted.iter().filter(|(_, by)| by.count_ones() >= 2).map(|(p, _)| p.value.in_sync);
+        let mut chosen =
+            self.accepted.iter().filter(|(_, by)| by.count_ones() >= 2).map(|(p, _)| p.value.in_sync);
         // Before any choice the initial value counts; a register that knows nothing shows it.
-        chosen.last().unwrap_or_else(|| {
+        chosen.next_back().unwrap_or_else(|| {
             let fresh = self.servers.iter().find(|s| s.known_ballot().is_none());
             fresh.map_or(Servers::NONE, |s| s.known().in_sync)
         })
@@ -467,13 +478,16 @@ struct Mixer(u64);
 
 impl Mixer {
     fn mix(&mut self, word: u64) {
-        let product = u128::from(self.0.rotate_left(23) ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xe703_7ed1_a0b4_28db_u128;
+        let product =
+            u128::from(self.0.rotate_left(23) ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xe703_7ed1_a0b4_28db_u128;
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
 }
 
 impl Hasher for Mixer {
-    fn finish(&self) -> u64 { self.0 ^ (self.0 >> 29) }
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -481,10 +495,18 @@ impl Hasher for Mixer {
             self.mix(u64::from_le_bytes(word));
         }
     }
-    fn write_u8(&mut self, number: u8) { self.mix(u64::from(number)); }
-    fn write_u64(&mut self, number: u64) { self.mix(number); }
-    fn write_usize(&mut self, number: usize) { self.mix(number as u64); }
-    fn write_isize(&mut self, number: isize) { self.mix(number as u64); }
+    fn write_u8(&mut self, number: u8) {
+        self.mix(u64::from(number));
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.mix(number);
+    }
+    fn write_usize(&mut self, number: usize) {
+        self.mix(number as u64);
+    }
+    fn write_isize(&mut self, number: isize) {
+        self.mix(number as u64);
+    }
 }
 
 /// Fingerprints of the states reached: a table of 64-bit numbers, which at ten million states err once in a hundred
@@ -495,7 +517,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn new() -> Seen { Seen { slots: vec![0; 1 << 16], len: 0 } }
+    fn new() -> Seen {
+        Seen { slots: vec![0; 1 << 16], len: 0 }
+    }
 
     fn insert(&mut self, fingerprint: u64) -> bool {
         if 2 * self.len >= self.slots.len() {
@@ -624,8 +648,14 @@ pub fn rules() -> Vec<(&'static str, Without)> {
         ("rule 6, compare after the switch", Without { compare_before_switch: true, ..Without::default() }),
         ("rule 7, old holder left out", register(RegisterFaults { promote_keeps_old: true, ..f })),
         ("rule 8, a standby asks", register(RegisterFaults { leave_unasked: true, ..f })),
-        ("rule 9, nothing while handing over", register(RegisterFaults { ack_while_handing_over: true, ..f })),
-        ("rule 10, pending binds after a restart", register(RegisterFaults { resume_with_pending: true, ..f })),
+        (
+            "rule 9, nothing while handing over",
+            register(RegisterFaults { ack_while_handing_over: true, ..f }),
+        ),
+        (
+            "rule 10, pending binds after a restart",
+            register(RegisterFaults { resume_with_pending: true, ..f }),
+        ),
         ("promises bind", register(RegisterFaults { accept_below_promise: true, ..f })),
         ("data of a lower epoch refused", Without { take_stale_writes: true, ..Without::default() }),
     ]

@@ -40,11 +40,15 @@ pub struct Trace {
 impl Trace {
     /// A trace; `print`: write each line out as it comes.
     #[must_use]
-    pub fn new(detail: Detail, print: bool) -> Self { Trace { detail, print, lines: std::collections::VecDeque::new() } }
+    pub fn new(detail: Detail, print: bool) -> Self {
+        Trace { detail, print, lines: std::collections::VecDeque::new() }
+    }
 
     /// Whether lines of this detail are wanted.
     #[must_use]
-    pub fn wants(&self, detail: Detail) -> bool { self.detail >= detail }
+    pub fn wants(&self, detail: Detail) -> bool {
+        self.detail >= detail
+    }
 
     /// The heading of the columns.
     pub fn heading(&mut self) {
@@ -76,7 +80,8 @@ impl Trace {
             Column::Client => 3,
         };
         let gap = format!("{:COLUMN_CHARS$}| ", "").repeat(before);
-        let limit = if self.detail == Detail::All || before == 3 { 4 * COLUMN_CHARS } else { 3 * COLUMN_CHARS };
+        let limit =
+            if self.detail == Detail::All || before == 3 { 4 * COLUMN_CHARS } else { 3 * COLUMN_CHARS };
         let text: String = text.chars().take(limit).collect();
         self.put(format!("{:>12.6} | {gap}{text}", at as f64 / 1e6));
     }
@@ -94,5 +99,7 @@ impl Trace {
 
     /// The last lines, of a trace that does not print.
     #[must_use]
-    pub fn last_lines(&self) -> Vec<String> { self.lines.iter().cloned().collect() }
+    pub fn last_lines(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
+    }
 }

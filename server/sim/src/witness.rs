@@ -45,11 +45,15 @@ impl WitnessMachine {
 
     /// Whether this is its process.
     #[must_use]
-    pub fn is(&self, process: u64) -> bool { self.process == Some(process) }
+    pub fn is(&self, process: u64) -> bool {
+        self.process == Some(process)
+    }
 
     /// Its process, if it runs.
     #[must_use]
-    pub fn process(&self) -> Option<u64> { self.process }
+    pub fn process(&self) -> Option<u64> {
+        self.process
+    }
 }
 
 impl World {
@@ -104,7 +108,9 @@ impl World {
 
     /// A connection of the witness ended.
     pub fn witness_closed(&mut self, conn: ConnId) {
-        let Some(server) = self.witness.channels.iter().find(|(_, c)| c.0 == conn).map(|(s, _)| *s) else { return };
+        let Some(server) = self.witness.channels.iter().find(|(_, c)| c.0 == conn).map(|(s, _)| *s) else {
+            return;
+        };
         self.witness.channels.remove(&server);
         self.witness.core.channel_closed(server);
         self.drain_witness();
@@ -112,7 +118,9 @@ impl World {
 
     /// A message for the witness.
     pub fn witness_message(&mut self, conn: ConnId, message: ClusterMessage) {
-        let Some(server) = self.witness.channels.iter().find(|(_, c)| c.0 == conn).map(|(s, _)| *s) else { return };
+        let Some(server) = self.witness.channels.iter().find(|(_, c)| c.0 == conn).map(|(s, _)| *s) else {
+            return;
+        };
         self.witness.core.handle(server, message);
         self.drain_witness();
     }
@@ -130,7 +138,8 @@ impl World {
         if let Some((token, record)) = self.witness.next.take() {
             self.witness_store(token, record);
         }
-        let (ready, waiting) = std::mem::take(&mut self.witness.waiting).into_iter().partition(|(t, ..)| *t <= token);
+        let (ready, waiting) =
+            std::mem::take(&mut self.witness.waiting).into_iter().partition(|(t, ..)| *t <= token);
         self.witness.waiting = waiting;
         let ready: Vec<(StoreToken, NodeId, ClusterMessage)> = ready;
         for (_, to, message) in ready {
@@ -155,7 +164,9 @@ impl World {
             match action {
                 WitnessAction::Store { token, record } => self.witness_store(token, record),
                 WitnessAction::Send { to, message, after } => match after {
-                    Some(token) if token > self.witness.stored => self.witness.waiting.push((token, to, message)),
+                    Some(token) if token > self.witness.stored => {
+                        self.witness.waiting.push((token, to, message))
+                    }
                     _ => self.witness_send(to, message),
                 },
             }

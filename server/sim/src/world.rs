@@ -159,7 +159,9 @@ pub struct Options {
 }
 
 impl Default for Options {
-    fn default() -> Self { Options { detail: Detail::Off, print: false, bugs: Bugs::default(), plan: None } }
+    fn default() -> Self {
+        Options { detail: Detail::Off, print: false, bugs: Bugs::default(), plan: None }
+    }
 }
 
 /// One simulated cluster.
@@ -252,11 +254,15 @@ impl World {
 
     /// Bytes of a set.
     #[must_use]
-    pub fn set_size(&self, set: SetId) -> u64 { self.config.set(set).map_or(SET_BYTES, |s| s.size) }
+    pub fn set_size(&self, set: SetId) -> u64 {
+        self.config.set(set).map_or(SET_BYTES, |s| s.size)
+    }
 
     /// The group of a set.
     #[must_use]
-    pub fn group_of(&self, set: SetId) -> GroupId { self.config.set(set).map_or(GroupId(0), |s| s.group) }
+    pub fn group_of(&self, set: SetId) -> GroupId {
+        self.config.set(set).map_or(GroupId(0), |s| s.group)
+    }
 
     /// The sets of a group, in the order of mounting.
     #[must_use]
@@ -271,7 +277,9 @@ impl World {
     }
 
     /// Notes a failure; the first one counts.
-    pub fn fail(&mut self, invariant: u8, text: String) { self.fail_with(Failure::Correctness(invariant, text)); }
+    pub fn fail(&mut self, invariant: u8, text: String) {
+        self.fail_with(Failure::Correctness(invariant, text));
+    }
 
     /// Notes a failure; the first one counts.
     pub fn fail_with(&mut self, failure: Failure) {
@@ -309,7 +317,9 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Datagram { host, link, beat, counter } => self.datagram_arrived(host, link, &beat, counter),
+            Event::Datagram { host, link, beat, counter } => {
+                self.datagram_arrived(host, link, &beat, counter)
+            }
             Event::Deliver { conn, to } => self.deliver(conn, to),
             Event::Dial { host, set, process, witness } => self.dial(host, set, process, witness),
             Event::GiveUp { conn, end } => self.give_up(conn, end),
@@ -329,7 +339,9 @@ impl World {
                     self.io_done(host, io);
                 }
             }
-            Event::LocalDone { host, set, process, op, result } => self.local_done(host, set, process, op, result),
+            Event::LocalDone { host, set, process, op, result } => {
+                self.local_done(host, set, process, op, result)
+            }
             Event::ToDisk { host, set, process, order } => self.order_arrived(host, set, process, *order),
             Event::FromDisk { host, node, set, disk, said } => self.disk_said(host, node, set, disk, *said),
             Event::SocketOpened { host, set, node, disk } => self.socket_opened(host, set, node, disk),
@@ -395,8 +407,11 @@ fn host(id: NodeId, config: &ClusterConfig, rng: &mut Rng) -> Host {
             let format = mirror::layout::Format { cluster: CLUSTER, set: set.id, side: id, size: set.size };
             if let Ok(bytes) = mirror::layout::format(format) {
                 // Blocks of zeros are what a blank disk reads as: only the others are written.
-                let blocks = bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|b| *b != 0));
-                disk.store_control(&blocks.map(|(i, block)| (i as u64 * 4096, block.to_vec())).collect::<Vec<_>>());
+                let blocks =
+                    bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|b| *b != 0));
+                disk.store_control(
+                    &blocks.map(|(i, block)| (i as u64 * 4096, block.to_vec())).collect::<Vec<_>>(),
+                );
             }
             (set.id, disk)
         })
@@ -470,7 +485,11 @@ fn config(rng: &mut Rng) -> ClusterConfig {
         name: "sim".into(),
         servers: vec![server(1), server(2)],
         links: (0..LINKS as u8).map(link).collect(),
-        witness: Some(WitnessConfig { name: "witness".into(), address: socket(9), fingerprint: String::new() }),
+        witness: Some(WitnessConfig {
+            name: "witness".into(),
+            address: socket(9),
+            fingerprint: String::new(),
+        }),
         sets: (1..=groups).map(set).collect(),
         groups: (1..=groups).map(group).collect(),
         timing: TimingConfig::default(),

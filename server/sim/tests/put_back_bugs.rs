@@ -7,32 +7,48 @@ use sim::register_model;
 const SEEDS: u64 = 400;
 
 fn is_found(name: &str) {
-    let (_, bug) = bugs::all().into_iter().find(|(known, _)| *known == name).expect("a bug of the list");
+    let Some((_, bug)) = bugs::all().into_iter().find(|(known, _)| *known == name) else {
+        panic!("{name} is no bug of the list")
+    };
     let found = bugs::find(bug, SEEDS, 2);
     let (tried, ended) = found.unwrap_or_else(|| panic!("{name} is not found in {SEEDS} seeds"));
     println!("{name}: {tried} seeds, {:?}", ended.failure);
 }
 
 #[test]
-fn ack_before_twin() { is_found("ack_before_twin"); }
+fn ack_before_twin() {
+    is_found("ack_before_twin");
+}
 
 #[test]
-fn flush_local_only() { is_found("flush_local_only"); }
+fn flush_local_only() {
+    is_found("flush_local_only");
+}
 
 #[test]
-fn forget_unstable_on_put_out() { is_found("forget_unstable_on_put_out"); }
+fn forget_unstable_on_put_out() {
+    is_found("forget_unstable_on_put_out");
+}
 
 #[test]
-fn skip_hot_extents_after_crash() { is_found("skip_hot_extents_after_crash"); }
+fn skip_hot_extents_after_crash() {
+    is_found("skip_hot_extents_after_crash");
+}
 
 #[test]
-fn clear_bits_before_flush() { is_found("clear_bits_before_flush"); }
+fn clear_bits_before_flush() {
+    is_found("clear_bits_before_flush");
+}
 
 #[test]
-fn promote_without_waiting_lease() { is_found("promote_without_waiting_lease"); }
+fn promote_without_waiting_lease() {
+    is_found("promote_without_waiting_lease");
+}
 
 #[test]
-fn skip_store_before_send() { is_found("skip_store_before_send"); }
+fn skip_store_before_send() {
+    is_found("skip_store_before_send");
+}
 
 #[test]
 fn every_rule_of_the_register_is_needed() {

@@ -25,7 +25,8 @@ fn fixed_seeds() {
 
 #[test]
 fn fresh_seeds() {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
     let from = since.as_secs() * 1_000_000;
     println!("fresh seeds from {from}");
     none_fails(from, FRESH);

@@ -19,7 +19,10 @@ impl World {
     /// The first request served since then.
     pub(super) fn check_first_service(&mut self, host: usize, set: SetId) {
         let group = self.group_of(set);
-        let Some((opened, content)) = self.hosts[host].disks.get_mut(&set).and_then(|d| d.opened.take()) else { return };
+        let Some((opened, content)) = self.hosts[host].disks.get_mut(&set).and_then(|d| d.opened.take())
+        else {
+            return;
+        };
         self.check_not_stale(host, group, set);
         let held = self.hosts[host].bit();
         let result = self.oracles[&set].borrow_mut().activated(held, opened, |s| content[s as usize]);

@@ -10,9 +10,14 @@ impl World {
         let other = &mut self.hosts[1 - host];
         other.kernel.expire(now);
         // A server that stands still cannot drop anything; the kernel does so when the lifetime ends.
-        let held = other.powered && now >= other.frozen_until && other.kernel.addresses.keys().any(|(g, _)| *g == group);
+        let held = other.powered
+            && now >= other.frozen_until
+            && other.kernel.addresses.keys().any(|(g, _)| *g == group);
         if held {
-            self.fail(5, format!("{group}: server{} takes the address that server{} still has", host + 1, 2 - host));
+            self.fail(
+                5,
+                format!("{group}: server{} takes the address that server{} still has", host + 1, 2 - host),
+            );
         }
     }
 

@@ -37,7 +37,11 @@ impl World {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        Some(format!("{set} block {wrong} differs and nobody knows: {} | {}", shown(disks[0]), shown(disks[1])))
+        Some(format!(
+            "{set} block {wrong} differs and nobody knows: {} | {}",
+            shown(disks[0]),
+            shown(disks[1])
+        ))
     }
 }
 

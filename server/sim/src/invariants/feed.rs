@@ -34,18 +34,16 @@ impl World {
         let mut broken = None;
         if let Some(mut page) = node.page.take() {
             match Delta::between(&page, &fresh) {
-                None if page.revision != fresh.revision => broken = Some("a revision without a change".into()),
+                None if page.revision != fresh.revision => {
+                    broken = Some("a revision without a change".into())
+                }
                 None => {}
                 Some(_) if fresh.revision != Revision(page.revision.0 + 1) => {
                     // More than one turn of the view since the last look (a command asks for it too): a snapshot.
                     page = fresh.clone();
                 }
                 Some(delta) if delta.reshaped => page = fresh.clone(),
-                Some(delta) => {
-                    if delta.apply(&mut page).is_err() {
-                        broken = Some("a delta does not fit".into());
-                    }
-                }
+                Some(delta) => broken = delta.apply(&mut page).err().map(|_| "a delta does not fit".into()),
             }
             page.at = fresh.at;
             if page != fresh && broken.is_none() {

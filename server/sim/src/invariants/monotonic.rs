@@ -11,7 +11,11 @@ impl World {
         let Some((epoch, session)) = self.checks.sent.get(&(host, set)).copied() else { return };
         let found = (area.superblock.epoch, area.superblock.session);
         if found.0 < epoch || found.1 < session {
-            let text = format!("{set}: server{} starts with {found:?} and had sent {:?}", host + 1, (epoch, session));
+            let text = format!(
+                "{set}: server{} starts with {found:?} and had sent {:?}",
+                host + 1,
+                (epoch, session)
+            );
             self.fail(7, text);
         }
     }

@@ -8,11 +8,19 @@ impl World {
     pub fn unanswered(&self) -> Option<String> {
         for (index, host) in self.hosts.iter().enumerate() {
             if let Some(node) = host.node.as_ref().filter(|n| !n.commands.is_empty()) {
-                return Some(format!("server{}: commands {:?} were never answered", index + 1, node.commands));
+                return Some(format!(
+                    "server{}: commands {:?} were never answered",
+                    index + 1,
+                    node.commands
+                ));
             }
             for (set, disk) in &host.disks {
                 if let Some((request, kind)) = disk.requests.iter().next() {
-                    return Some(format!("server{} {set}: {request:?} was never answered: {:?}", index + 1, kind.kind));
+                    return Some(format!(
+                        "server{} {set}: {request:?} was never answered: {:?}",
+                        index + 1,
+                        kind.kind
+                    ));
                 }
             }
         }

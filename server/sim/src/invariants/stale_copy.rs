@@ -9,7 +9,13 @@ impl World {
         let Some(chosen) = self.ghost.chosen(group) else { return };
         let consistent = self.hosts[host].disks.get(&set).is_some_and(|d| d.mirror.status().consistent);
         if !chosen.in_sync.contains(self.hosts[host].id) || !consistent {
-            self.fail(4, format!("{set}: server{} serves, consistent {consistent}, while the register says {chosen:?}", host + 1));
+            self.fail(
+                4,
+                format!(
+                    "{set}: server{} serves, consistent {consistent}, while the register says {chosen:?}",
+                    host + 1
+                ),
+            );
         }
     }
 }

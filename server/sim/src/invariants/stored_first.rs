@@ -21,7 +21,8 @@ impl World {
                 stored.acceptor.promised >= *ballot
             }
             RegisterMessage::Accept { proposal } => {
-                let pending = stored.pending.contains(proposal) || stored.known.is_some_and(|k| k.ballot >= proposal.ballot);
+                let pending = stored.pending.contains(proposal)
+                    || stored.known.is_some_and(|k| k.ballot >= proposal.ballot);
                 accepted >= Some(proposal.ballot) && pending
             }
             RegisterMessage::Accepted { ballot } => accepted >= Some(*ballot),
