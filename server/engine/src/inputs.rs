@@ -54,6 +54,13 @@ impl Engine {
         if !self.core.hear(link, beat, &known) {
             return;
         }
+        if self.core.twin.reborn == Some(self.core.now) {
+            // As standby it crashed under a group that had not left in order here: what was not flushed may be lost there.
+            let me = self.core.me;
+            let open = |group: &&Group| group.register.known().holder == Some(me) && !group.clean;
+            let open: Vec<wire::GroupId> = self.groups.values().filter(open).map(|g| g.id).collect();
+            self.core.twin.crashed_in.extend(open);
+        }
         for group in self.groups.values_mut() {
             group.take_grant(beat, &self.nonces, &self.core);
             let told = beat.groups.iter().find(|g| g.group == group.id);

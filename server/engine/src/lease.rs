@@ -87,7 +87,7 @@ impl Group {
     pub fn lease_out_at(&self, core: &Core, by_blocks: Option<Time>) -> Time {
         let last = self.last_grant.max(by_blocks.unwrap_or(Time(0)));
         // A new life of the twin's host: nothing of the life to which the grants went still runs.
-        if core.twin.reborn.is_some_and(|at| at >= last) {
+        if core.twin.reborn.is_some_and(|at| at > last) {
             return Time(0);
         }
         last.plus(core.timing.lease + FENCE_BOUND + MARGIN)

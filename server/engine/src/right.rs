@@ -103,7 +103,10 @@ impl Group {
             return !self.register.pending().is_empty();
         }
         let unfinished = self.register.pending().iter().any(|p| p.value.in_sync.count() == 1);
-        let used = self.should_run(core) || self.is_here(core);
+        // A server that was down itself does not judge the other one.
+        let needed = self.should_run(core) || core.twin.crashed_in.contains(&self.id);
+        let sound = core.entry(core.me).state == ServerState::Normal;
+        let used = self.is_here(core) || needed && sound;
         used && (unfinished || self.twin_must_go(core))
     }
 
