@@ -246,7 +246,8 @@ impl World {
         }
         let group = self.group_of(set);
         self.break_app(host, group, "its device is gone");
-        if let Some(node) = disk.node {
+        // A child's end is seen by its parent, connected or not.
+        if let Some(node) = disk.node.or(self.hosts[host].node.as_ref().map(|n| n.process)) {
             self.queue.after(100, Event::DiskGone { host, set, node });
         }
     }
@@ -266,7 +267,11 @@ impl World {
         if self.hosts[host].node.as_ref().is_none_or(|n| n.process != node) {
             return;
         }
-        let Some(found) = self.disk_of(host, set, disk) else { return };
+        let Some(found) = self.disk_of(host, set, disk) else {
+            // It died before its socket answered: the node process starts another.
+            let delay = self.rng.range(RESTART.0, RESTART.1);
+            return self.queue.after(delay, Event::StartDisk { host, set, node });
+        };
         found.node = Some(node);
         self.engine_input(host, EngineInput::DiskPresent { set, present: true });
         if self.disk_of(host, set, disk).is_some() {
