@@ -50,8 +50,12 @@ pub fn expelled(core: &Core, groups: &Groups, server: NodeId) -> bool {
         let crashed = server == core.twin_id && core.twin.crashed_in.contains(&group.id);
         group.should_run(core) || group.active_on(core).is_some() || crashed
     };
-    // The only copy in sync is nobody's second choice: that group stays with it.
-    let counted = |group: &Group| group.in_sync().contains(server) && group.in_sync().count() > 1;
+    // A group that it serves, or whose only copy in sync it has, stays with it.
+    let serves = |group: &Group| {
+        group.register.known().holder == Some(server) && part_on(core, group, server) == Part::Running
+    };
+    let counted =
+        |group: &Group| group.in_sync().contains(server) && group.in_sync().count() > 1 && !serves(group);
     !groups.values().filter(used).any(counted)
 }
 
@@ -250,7 +254,9 @@ impl Engine {
         group.held = None;
         group.restarts.clear();
         group.command = Some(command.id);
-        let wanted = Wanted { run, on, failed_over: false, failed: Servers::NONE, ..group.wanted };
-        group.want(&mut self.core, wanted);
+        // Even what was wanted already is wanted anew: the server that holds the group tries its stop once more.
+        let (version, author) = (group.wanted.version + 1, self.core.me);
+        group.wanted = Wanted { version, author, run, on, failed_over: false, failed: Servers::NONE };
+        self.core.urgent = true;
     }
 }
