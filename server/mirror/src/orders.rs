@@ -297,7 +297,8 @@ impl Mirror {
     fn deactivated(&mut self) {
         self.role = Role::Standby;
         self.needs_twin = true;
-        self.rebuild = None;
+        // Runs in flight give their claims back: the next term of this process would wait for them for ever.
+        self.break_rebuild();
         self.suspects.clear();
         self.lease = self.lease.fresh();
         self.close_link(LinkFault::Restart);
