@@ -11,7 +11,7 @@ use crate::{command, packages, paths};
 /// Seeds of the simulator that every run repeats.
 const FIXED_SEEDS: u64 = 500;
 /// Seeds of the simulator that no run had before; the first is printed.
-const FRESH_SEEDS: u64 = 200;
+const FRESH_SEEDS: u64 = 50;
 
 /// One layer: it passes or the run stops.
 struct Layer {
