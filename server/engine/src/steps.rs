@@ -83,6 +83,10 @@ impl Group {
                 (Some(core.perform(Step::ProbeAddress { group, address }, step::PROBE)), step::PROBE)
             }
             PlanStep::Remove(address) => {
+                // From here on it is not refreshed: a renewal behind the removal would bring it back.
+                for known in self.addresses.iter_mut().filter(|a| a.ip == address) {
+                    known.is = Is::Unknown;
+                }
                 (Some(core.perform(Step::RemoveAddress { group, address }, step::ADDRESS)), step::ADDRESS)
             }
             PlanStep::Start => {
