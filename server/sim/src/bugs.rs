@@ -34,14 +34,15 @@ pub fn all() -> Vec<(&'static str, Bugs)> {
     ]
 }
 
-/// Runs seeds with a bug until one fails: how many were tried, and that run.
+/// Runs seeds with a bug until one fails that does not fail without it: how many were tried, and that run.
 #[must_use]
 pub fn find(bugs: Bugs, seeds: u64, jobs: u64) -> Option<(u64, Ended)> {
     let mut tried = 0;
     let mut found = None;
     runner::run_many(1, seeds, jobs, &Options { bugs, ..Options::default() }, |ended| {
         tried += 1;
-        if ended.failure.is_some() && found.is_none() {
+        let clean = || runner::run(ended.seed, Options::default()).failure.is_none();
+        if ended.failure.is_some() && found.is_none() && clean() {
             found = Some(ended);
         }
         found.is_none()

@@ -106,7 +106,9 @@ impl World {
                 self.trace
                     .step(now, Column::Server(host), || format!("answer {}: {:?}", reply.id, reply.result));
                 match self.hosts[host].node.as_mut().and_then(|n| n.commands.remove(&reply.id)) {
-                    Some(Operation::RecoverServer { server }) if reply.result.is_ok() => self.excuse(server),
+                    Some(Operation::RecoverServer { server }) if reply.result.is_ok() => {
+                        self.excuse(host, server)
+                    }
                     Some(_) => {}
                     None => self.fail(9, format!("server{} answers {} twice or unasked", host + 1, reply.id)),
                 }
@@ -233,8 +235,13 @@ impl World {
         self.queue.at(at, Event::StepDone { host, boots, process, id, step: Box::new(step), fails });
     }
 
-    /// A person recovers a server whose twin cannot be heard: whatever the twin holds unflushed is given up.
-    fn excuse(&mut self, server: wire::NodeId) {
+    /// A person recovers a server whose twin cannot be heard, or does not take part itself: whatever the twin holds
+    /// unflushed is given up.
+    fn excuse(&mut self, at: usize, server: wire::NodeId) {
+        let page = self.hosts[at].node.as_ref().and_then(|n| n.page.as_ref());
+        let normal = page.is_some_and(|page| {
+            page.servers.iter().any(|s| s.id == server.twin() && s.state == wire::view::ServerState::Normal)
+        });
         let (own, twin) = (Machine::of(server), Machine::of(server.twin()));
         let host = &self.hosts[twin.index()];
         let links = [wire::LinkId(0), wire::LinkId(1), crate::net::PUBLIC];
@@ -242,7 +249,7 @@ impl World {
             && host.node.is_some()
             && self.queue.now() >= host.frozen_until
             && self.net.route(&links, own, twin).is_some();
-        if !heard {
+        if !heard || !normal {
             let bit = host.bit();
             for oracle in self.oracles.values() {
                 oracle.borrow_mut().power_lost(bit);
