@@ -36,13 +36,13 @@ fn skip_hot_extents_after_crash() {
 }
 
 #[test]
-fn clear_bits_before_flush() {
-    is_found("clear_bits_before_flush");
+fn skip_generation_on_alone() {
+    is_found("skip_generation_on_alone");
 }
 
 #[test]
-fn promote_without_waiting_lease() {
-    is_found("promote_without_waiting_lease");
+fn never_fence() {
+    is_found("never_fence");
 }
 
 #[test]
