@@ -203,7 +203,11 @@ impl Core {
         let own = sound(&self.entry(self.me));
         let their_own = beat.servers.iter().find(|e| e.server == self.twin_id).is_some_and(sound);
         let both = self.judged_by_both(beat);
-        let by_id = !both || self.me < self.twin_id;
+        // The twin has settled already: the same facts must give the same winner here.
+        let settled = beat.servers.iter().any(|e| {
+            (e.server, e.author, e.state) == (self.me, self.twin_id, ServerState::RestartedAfterDown)
+        });
+        let by_id = !(both || settled) || self.me < self.twin_id;
         let i_win = (own, mine, by_id) > (their_own, theirs, !by_id);
         let highest = beat.servers.iter().chain(self.servers.values()).map(|e| e.version).max().unwrap_or(0);
         let (winner, loser) = if i_win { (self.me, self.twin_id) } else { (self.twin_id, self.me) };
