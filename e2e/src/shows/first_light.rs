@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,16 +21,16 @@ const BUILD: Duration = Duration::from_secs(3_000);
 /// From the built program to a healthy page.
 const PAGE: Duration = Duration::from_secs(180);
 
-/// The show.
+/// The show; `clone=FOLDER` takes a clone that is there, warm or cold, instead of a fresh one.
 ///
 /// # Errors
 /// When the program does not build or the page does not come.
-pub fn run(_options: &Options) -> Result<Outcome> {
+pub fn run(options: &Options) -> Result<Outcome> {
     let folder = tempfile::tempdir()?;
-    let clone = folder.path().join("futago");
-    let mut git = Command::new("git");
-    git.args(["clone", "--quiet", "--no-hardlinks"]).arg(paths::root()).arg(&clone);
-    command::output(&mut git, Duration::from_secs(120))?;
+    let clone = match options.text("clone") {
+        Some(given) => Path::new(given).canonicalize().with_context(|| format!("clone={given}"))?,
+        None => fresh_clone(folder.path())?,
+    };
     let said = folder.path().join("said");
     let begun = Instant::now();
     let mut run = Command::new("cargo");
@@ -57,9 +57,18 @@ pub fn run(_options: &Options) -> Result<Outcome> {
     table.print();
     let facts = json!({
         "built_s": times.built_s, "printed_s": times.printed_s, "healthy_s": times.healthy_s,
-        "clean_after_ctrl_c": clean,
+        "clean_after_ctrl_c": clean, "fresh_clone": options.text("clone").is_none(),
     });
     Ok(Outcome::new(clean, facts))
+}
+
+/// A clone of what is committed.
+fn fresh_clone(folder: &Path) -> Result<PathBuf> {
+    let clone = folder.join("futago");
+    let mut git = Command::new("git");
+    git.args(["clone", "--quiet", "--no-hardlinks"]).arg(paths::root()).arg(&clone);
+    command::output(&mut git, Duration::from_secs(120))?;
+    Ok(clone)
 }
 
 struct Times {

@@ -28,13 +28,19 @@ impl Options {
         Ok(Self(pairs.collect::<Result<_>>()?))
     }
 
+    /// The text given under this name.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
     /// The figure given under this name, or else the usual one.
     ///
     /// # Errors
     /// When something was given that is no figure.
     pub fn figure(&self, name: &str, usual: u64) -> Result<u64> {
-        match self.0.iter().find(|(given, _)| given == name) {
-            Some((_, value)) => value.parse().with_context(|| format!("{name}={value} is not a figure")),
+        match self.text(name) {
+            Some(value) => value.parse().with_context(|| format!("{name}={value} is not a figure")),
             None => Ok(usual),
         }
     }
