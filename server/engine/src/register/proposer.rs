@@ -304,12 +304,14 @@ impl Register {
     }
 
     fn handle_accepted(&mut self, from: Party, ballot: Ballot) -> Vec<Effect> {
-        let Round::Accepting { proposal, .. } = self.round else {
-            return Vec::new();
+        let proposal = match self.round {
+            Round::Accepting { proposal, .. } if proposal.ballot == ballot => proposal,
+            Round::Idle | Round::Preparing { .. } | Round::Accepting { .. } => {
+                // The round ended before this answer came: what is pending may be chosen by it all the same.
+                let late = self.record.pending.iter().find(|p| p.ballot == ballot).copied();
+                return late.map_or_else(Vec::new, |proposal| self.note(from, Some(proposal)));
+            }
         };
-        if proposal.ballot != ballot {
-            return Vec::new();
-        }
         if self.faults.own_acceptor_last && self.record.acceptor.accept(proposal).is_err() {
             self.round = Round::Idle;
             return vec![Effect::Outrun];
