@@ -21,9 +21,8 @@ use crate::{page, paths};
 /// The survivor works alone for so long.
 const ALONE: Duration = Duration::from_secs(5);
 
-/// What may be written while the copy runs: the small appends with their journal, and inode tables that a young ext4
-/// fills with zeros in the background.
-const WRITTEN_MEANWHILE: u64 = 16 << 20;
+/// What may be written while the copy runs: the small appends with their journal.
+const WRITTEN_MEANWHILE: u64 = 4 << 20;
 
 /// The control area in front of the data of a set of up to some gigabytes: bytes that differ by their nature.
 const CONTROL_AREA: u64 = 1 << 20;
