@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::group::Group;
 use crate::persist::Record;
 use crate::register::RegisterValue;
-use peer::heartbeat::{Grant, GroupBeat, Heartbeat};
+use peer::heartbeat::{Grant, GroupBeat, Heartbeat, Says};
 use std::collections::BTreeMap;
 use wire::GroupId;
 
@@ -43,8 +43,13 @@ fn group_beat(core: &Core, group: &Group, durable: &Record) -> GroupBeat {
         epoch: value.epoch,
         holder: value.holder,
         in_sync: value.in_sync,
-        // A grant is for the value named here.
-        granted: group.grants(core) && value == group.register.known(),
+        says: Says {
+            // A grant is for the value named here.
+            granted: group.grants(core) && value == group.register.known(),
+            // Not before it is stored that the copy was made equal; that it crashed needs no store, a restart finds it again.
+            whole: !durable.crashed_in.contains(&group.id) && !core.crashed_in.contains(&group.id),
+            twin_whole: group.keeps_twin_whole(core),
+        },
         part: group.part(core),
         wanted: stored.map_or(crate::persist::UNDECIDED, |s| s.wanted),
     }

@@ -112,8 +112,8 @@ pub struct Core {
     pub urgent: bool,
     /// The host's life is another one than the record's, or there is no record: nothing of before runs.
     pub new_host: bool,
-    /// [`crate::persist::Record::crashed`].
-    pub crashed: bool,
+    /// [`crate::persist::Record::crashed_in`].
+    pub crashed_in: BTreeSet<GroupId>,
     /// This host began a new life after an orderly stop.
     pub booted: bool,
     pub next_ticket: u64,

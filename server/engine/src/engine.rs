@@ -13,7 +13,7 @@ use crate::register::RegisterFaults;
 use crate::sets::{Set, What};
 use crate::timing::{self, Timing};
 use peer::cluster::{ClusterMessage, StatusGossip};
-use peer::control::OrderFault;
+use peer::control::{DiskStatus, OrderFault, Role};
 use peer::heartbeat::Heartbeat;
 use std::collections::{BTreeMap, VecDeque};
 use wire::alert::EventKind;
@@ -106,7 +106,7 @@ impl Engine {
             readings: None,
             urgent: true,
             new_host,
-            crashed: crashed || record.crashed,
+            crashed_in: record.crashed_in.clone(),
             booted,
             next_ticket: 0,
             next_action: 0,
@@ -114,6 +114,7 @@ impl Engine {
         let before = if new_host { Is::Absent } else { Is::Unknown };
         core.sets = core.config.sets.iter().map(|s| (s.id, Set::new(s.id, s.group, before, now))).collect();
         if crashed {
+            core.crashed_in = core.config.sets.iter().map(|s| s.group).collect();
             let own = core.entry(me);
             if own.state != ServerState::Stopped || own.recovering {
                 core.set_entry(me, ServerState::RestartedAfterDown, false, false);
@@ -243,7 +244,7 @@ impl Engine {
         let complete = self.complete();
         let expelled = self.expelled(self.core.twin_id);
         self.core.judge_states(confirmed, complete, expelled);
-        self.core.crashed &= self.core.entry(self.core.me).state != ServerState::Normal;
+        self.note_whole();
         self.finish_leaving();
         self.late_orders();
         // What a group does may let another of its steps begin in the same turn.
@@ -265,13 +266,28 @@ impl Engine {
         self.send_gossip();
     }
 
+    /// Copies here that were made equal since this host crashed, or that serve: they are the truth.
+    fn note_whole(&mut self) {
+        let core = &self.core;
+        let whole = |group: &GroupId| {
+            let sets = core.sets_of(*group);
+            let says = |id: &wire::SetId, what: fn(&DiskStatus) -> bool| {
+                core.sets.get(id).filter(|s| s.present).and_then(|s| s.status.as_ref()).is_some_and(what)
+            };
+            let equal = |id| says(id, |s| s.made_equal);
+            let active = |id| says(id, |s| s.role == Role::Active);
+            sets.iter().all(equal) || sets.iter().all(active)
+        };
+        let crashed = core.crashed_in.iter().copied().filter(|group| !whole(group)).collect();
+        self.core.crashed_in = crashed;
+    }
+
     /// A quorum showed that this server holds the newest data of some group, or there is no group: its copy is the only one in
-    /// sync; or both are, and this one did not crash, or the other one did too.
+    /// sync; or both are, and this one is no worse than the other.
     fn confirmed(&self) -> bool {
-        let equal = !self.core.crashed || self.core.twin.reborn.is_some();
+        let me = self.core.me;
         let newest = |group: &Group| {
-            let in_sync = group.in_sync();
-            group.confirmed && in_sync.contains(self.core.me) && (equal || in_sync.count() == 1)
+            group.confirmed && group.in_sync().contains(me) && !group.is_worse(&self.core, me)
         };
         self.groups.is_empty() || self.groups.values().any(newest)
     }
@@ -370,7 +386,7 @@ impl Engine {
         let mut record = Record {
             host: Some(self.core.host),
             twin_host: self.core.twin.stored_host,
-            crashed: self.core.crashed && own.state != ServerState::Normal,
+            crashed_in: self.core.crashed_in.clone(),
             // Stopped in order, or still waiting to be started after that.
             clean: own.state == ServerState::Stopped && !own.recovering,
             servers: self.core.servers.clone(),

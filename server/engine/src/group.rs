@@ -506,11 +506,12 @@ impl Group {
         };
         let can = |server: NodeId| {
             let in_sync = known.in_sync.contains(server);
-            in_sync && self.may_run_on(config, server) && (core.takes_part(server) || runs(server))
+            let able = core.takes_part(server) && !self.is_worse(core, server) || runs(server);
+            in_sync && self.may_run_on(config, server) && able
         };
         // Where it ended without order it starts again only if the other server cannot take it.
         let ended = if first == core.me {
-            self.given_up && self.fencing.is_none()
+            known.holder == Some(core.me) && self.given_up && self.fencing.is_none()
         } else {
             core.twin.part(self.id) == Part::GivenUp
         };
@@ -518,11 +519,36 @@ impl Group {
         order.into_iter().find(|server| can(*server))
     }
 
+    /// A server's copy may lack what was acknowledged but not flushed, and the other one, which counts as in sync too, does not
+    /// (or nobody can say): it waits for the other one, or for an operator's word.
+    #[must_use]
+    pub fn is_worse(&self, core: &Core, server: NodeId) -> bool {
+        let crashed = |server: NodeId| {
+            let lacking = if server == core.me { &core.crashed_in } else { &core.twin.crashed_in };
+            lacking.contains(&self.id)
+        };
+        self.in_sync().count() > 1 && crashed(server) && !crashed(server.twin())
+    }
+
     /// It is wanted to run, wherever that is possible.
     #[must_use]
     pub fn should_run(&self, core: &Core) -> bool {
         let undecided = self.wanted.version == 0;
         self.wanted.run || undecided && core.config.group(self.id).is_some_and(|c| c.auto_start)
+    }
+
+    /// As holder with both in sync: the twin's copy is equal, or the sets were left in order with both flushed.
+    #[must_use]
+    pub fn keeps_twin_whole(&self, core: &Core) -> bool {
+        let known = self.register.known();
+        let equal = |id: &SetId| {
+            let needs = core.sets.get(id).and_then(|s| s.status.as_ref()).is_some_and(|s| s.needs_twin);
+            needs && core.sets.get(id).is_some_and(crate::sets::Set::is_equal)
+        };
+        let left = self.clean && !self.is_here(core);
+        known.holder == Some(core.me)
+            && known.in_sync.count() > 1
+            && (left || core.sets_of(self.id).iter().all(equal))
     }
 
     /// The servers in sync, by the known value.

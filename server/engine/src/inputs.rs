@@ -54,12 +54,8 @@ impl Engine {
         if !self.core.hear(link, beat, &known) {
             return;
         }
-        if self.core.twin.reborn == Some(self.core.now) {
-            // As standby it crashed under a group that had not left in order here: what was not flushed may be lost there.
-            let me = self.core.me;
-            let open = |group: &&Group| group.register.known().holder == Some(me) && !group.clean;
-            let open: Vec<wire::GroupId> = self.groups.values().filter(open).map(|g| g.id).collect();
-            self.core.twin.crashed_in.extend(open);
+        if self.core.twin.nonce.is_some_and(|(node, nonce, _)| (node, nonce) == (beat.node, beat.nonce)) {
+            self.note_whole_copies(beat);
         }
         for group in self.groups.values_mut() {
             group.take_grant(beat, &self.nonces, &self.core);
@@ -72,6 +68,19 @@ impl Engine {
                     // An operator stops it: what is held is tried once more.
                     group.held = None;
                 }
+            }
+        }
+    }
+
+    /// What the twin's latest heartbeat says of the copies: its own, and the ones here.
+    fn note_whole_copies(&mut self, beat: &Heartbeat) {
+        self.core.twin.crashed_in = beat.groups.iter().filter(|g| !g.says.whole).map(|g| g.group).collect();
+        // Said of this life, for its node process is the one echoed.
+        let of_this_life = beat.echo.is_some_and(|echo| echo.node == self.core.node);
+        for told in beat.groups.iter().filter(|told| told.says.twin_whole && of_this_life) {
+            let known = self.groups.get(&told.group).map(|group| group.register.known());
+            if known.is_some_and(|v| v.epoch == told.epoch && v.holder == Some(beat.from)) {
+                self.core.crashed_in.remove(&told.group);
             }
         }
     }

@@ -66,7 +66,8 @@ impl Group {
     /// A grant came with a heartbeat.
     pub fn take_grant(&mut self, beat: &Heartbeat, nonces: &Nonces, core: &Core) {
         let known = self.register.known();
-        let granted = beat.groups.iter().any(|g| g.group == self.id && g.granted && g.epoch == known.epoch);
+        let granted =
+            beat.groups.iter().any(|g| g.group == self.id && g.says.granted && g.epoch == known.epoch);
         let Some(grant) = beat.grant.filter(|g| granted && g.node == core.node) else {
             return;
         };

@@ -6,7 +6,7 @@
 
 use crate::core::Core;
 use peer::heartbeat::{GroupBeat, Heartbeat, Part, ServerEntry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::alert::{DownCause, EventKind};
 use wire::view::ServerState;
 use wire::{Epoch, GroupId, Incarnation, LinkId, NodeId, Time};
@@ -30,8 +30,8 @@ pub struct Twin {
     pub reborn: Option<Time>,
     /// What it knows of the groups.
     pub groups: BTreeMap<GroupId, GroupBeat>,
-    /// Groups that its host's last life had not left in order when it ended: its copy may lack what was not flushed.
-    pub crashed_in: std::collections::BTreeSet<GroupId>,
+    /// Groups of which it says that its copy is not whole ([`peer::heartbeat::Says::whole`]).
+    pub crashed_in: BTreeSet<GroupId>,
     /// It reaches a voting witness.
     pub witness: bool,
     /// Why it was judged.
@@ -144,9 +144,7 @@ impl Core {
         let state = self.entry(self.twin_id).state;
         if reborn {
             self.twin.reborn = Some(self.now);
-            let groups = std::mem::take(&mut self.twin.groups);
-            let used = groups.into_iter().filter(|(_, told)| told.part != Part::Down).map(|(id, _)| id);
-            self.twin.crashed_in.extend(used);
+            self.twin.groups.clear();
             if !was_gone {
                 self.twin.last_sign = self.twin.heard;
                 self.twin.judged = Some(self.now);

@@ -242,8 +242,14 @@ impl Engine {
                 self.want(group, false, on.unwrap_or(self.core.me), command);
             }
             Operation::StopServer { server } => self.core.set_entry(server, ServerState::Normal, false, true),
-            Operation::StartServer { server } | Operation::RecoverServer { server } => {
-                self.core.recover(server)
+            Operation::StartServer { server } => self.core.recover(server),
+            Operation::RecoverServer { server } => {
+                self.core.recover(server);
+                let own = self.core.entry(self.core.me);
+                if server == self.core.me && !own.recovering {
+                    // With no twin at work this copy is the best there is: the operator's word (invariant 4, "force").
+                    self.core.crashed_in.clear();
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::register::RegisterRecord;
 use peer::cluster::Servers;
 use peer::heartbeat::{ServerEntry, Wanted};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::view::{Incident, ServerState};
 use wire::{GroupId, Incarnation, NodeId, WallClock};
 
@@ -25,9 +25,10 @@ pub struct Record {
     pub twin_host: Option<Incarnation>,
     /// The server was stopped in order: a new life of its host is a start, not a failure.
     pub clean: bool,
-    /// This host crashed, and the server was not normal since: its disk may lack what it had acknowledged but not flushed.
+    /// Groups whose copy here may lack what it had acknowledged but not flushed: this host went down without an orderly end,
+    /// and the copy was not made equal since.
     #[serde(default)]
-    pub crashed: bool,
+    pub crashed_in: BTreeSet<GroupId>,
     /// Server states, by server.
     pub servers: BTreeMap<NodeId, ServerEntry>,
     /// One record for each group.
@@ -56,7 +57,7 @@ impl Default for Record {
             host: None,
             twin_host: None,
             clean: false,
-            crashed: false,
+            crashed_in: BTreeSet::new(),
             servers: NodeId::BOTH.into_iter().map(|server| (server, first_entry(server))).collect(),
             groups: BTreeMap::new(),
             incidents: 0,

@@ -10,7 +10,7 @@ use crate::sets::{GrantStop, What};
 use crate::timing::{self, step};
 use peer::cluster::{ClusterMessage, RegisterMessage};
 use peer::control::{DiskOrder, Role};
-use peer::heartbeat::Part;
+use peer::heartbeat::{Part, Wanted};
 use wire::alert::EventKind;
 use wire::ids::MILLIS;
 use wire::view::ServerState;
@@ -203,7 +203,8 @@ impl Group {
         let keeps = aim.is_none() && core.twin.crashed_in.contains(&self.id) && known.holder == Some(twin);
         let meant = aim == Some(me) || keeps;
         let possible = known.in_sync.contains(me) && meant && (apart || given_up);
-        if !(possible || tried && meant) {
+        // What was begun is finished: while it is pending nothing is granted to the holder, and only this server can end it.
+        if !(possible || tried && !self.is_worse(core, me)) {
             if std::mem::take(&mut self.taking_over) {
                 self.cancel_incident(core);
             }
@@ -299,7 +300,6 @@ impl Group {
         if value.holder != Some(me) {
             return;
         }
-        core.twin.crashed_in.remove(&self.id);
         let epoch = self.held_epoch.replace(value.epoch);
         let fresh = epoch != Some(value.epoch);
         if fresh {
@@ -313,6 +313,9 @@ impl Group {
                 self.cause = StartCause::Failover;
                 self.moving = false;
                 self.from = Some(twin);
+                // It is wanted here from now on: the twin's return during a long start does not call it back.
+                let wanted = Wanted { on: me, ..self.wanted };
+                self.want(core, wanted);
                 self.decided_incident(core);
             } else {
                 self.cause = StartCause::Start;

@@ -241,7 +241,8 @@ impl Group {
             }
         };
         if let (PlanStep::Address(address), false, End::Done) = (step, probed, &end) {
-            // Nobody has it: add it now.
+            // Nobody has it: add it now. From here on it may be here, whatever becomes of the answer.
+            self.set_address(address, Is::Unknown, Time(0));
             let action = core.perform(Step::AddAddress { group: self.id, address }, step::ADDRESS);
             let deadline = core.now.plus(step::ADDRESS + step::SLACK);
             self.running = Some(Running { step, action: Some(action), probed: true, deadline });
@@ -258,9 +259,14 @@ impl Group {
             return;
         };
         self.running = None;
-        let end = match result {
-            Ok(()) => End::Done,
-            Err(fault) => End::Failed(reason_of(fault)),
+        let end = match (step, result) {
+            (_, Ok(())) => End::Done,
+            // Not left in order, but nothing of it serves any more: nothing holds the group here.
+            (PlanStep::Deactivate(_), Err(OrderFault::Fenced)) => {
+                self.given_up = true;
+                return self.end_time(core, step.kind(), true);
+            }
+            (_, Err(fault)) => End::Failed(reason_of(fault)),
         };
         self.finish(core, step, end);
     }
@@ -315,13 +321,15 @@ impl Group {
         // What was tried and failed left nothing; what is unknown may be here.
         match step {
             PlanStep::Mount(set) if unknown => set_mount(&mut self.mounts, set, Is::Unknown),
-            PlanStep::Address(ip) if unknown => self.set_address(ip, Is::Unknown, Time(0)),
+            PlanStep::Address(ip) => {
+                let is = if unknown { Is::Unknown } else { Is::Absent };
+                self.set_address(ip, is, Time(0));
+            }
             // A script that failed may have left processes running: the stop script ends them.
             PlanStep::Start => self.script = Is::Unknown,
             PlanStep::Right
             | PlanStep::Activate(_)
             | PlanStep::Mount(_)
-            | PlanStep::Address(_)
             | PlanStep::Stop
             | PlanStep::Remove(_)
             | PlanStep::Unmount(_)

@@ -255,6 +255,7 @@ impl Mirror {
                     self.send(Body::BuildReady, None);
                 }
                 Promised::Built => {
+                    self.made_equal = true;
                     self.send(Body::BuildStored, None);
                 }
             }

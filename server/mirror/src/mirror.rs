@@ -93,6 +93,8 @@ pub struct Mirror {
     pub(crate) settle: Settle,
     pub(crate) pair: Pair,
     pub(crate) finish: Option<Finish>,
+    /// [`peer::control::DiskStatus::made_equal`].
+    pub(crate) made_equal: bool,
     /// The twin's host incarnation that holds what is unstable.
     pub(crate) unstable_at: Option<Incarnation>,
     /// Extents whose blocks are compared before they are copied.
@@ -156,6 +158,7 @@ impl Mirror {
             settle: Settle::default(),
             pair: Pair::Apart,
             finish: None,
+            made_equal: false,
             unstable_at: None,
             suspects: hot,
             rebuild: None,

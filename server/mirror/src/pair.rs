@@ -118,7 +118,7 @@ impl Mirror {
         match self.pair {
             Pair::Apart | Pair::Barred | Pair::Asking(_) | Pair::Beginning | Pair::Joined => {}
             Pair::Waiting(verdict) => {
-                let in_sync = self.needs_twin && verdict == Verdict::Equal;
+                let in_sync = self.needs_twin && verdict == Verdict::Equal && !self.twin_reborn();
                 let allowed = !self.needs_twin && self.allow_rebuild;
                 let able = self.serving() && self.putting_out.is_none() && self.failed.is_none();
                 if able && (in_sync || allowed) {
@@ -141,6 +141,14 @@ impl Mirror {
                 }
             }
         }
+    }
+
+    /// The twin's host has a new life since every write went to both. What it had not flushed is lost there, and only the
+    /// register can say so to a later holder: such a twin is put out first, never taken for in sync again by the disk
+    /// processes alone (DESIGN 5: "a new host incarnation does not" keep its writes).
+    fn twin_reborn(&self) -> bool {
+        let hello = self.link.as_ref().and_then(|link| link.hello.as_ref());
+        hello.is_some_and(|(hello, _)| self.unstable_at.is_some_and(|known| known != hello.incarnation))
     }
 
     fn learn_differences(&mut self, verdict: Verdict) {
@@ -218,14 +226,7 @@ impl Mirror {
     fn join(&mut self) {
         let Some((hello, _)) = self.link.as_ref().and_then(|link| link.hello.as_ref()) else { return };
         let (incarnation, news) = (hello.incarnation, !hello.hot.is_empty() || hello.dirty > 0);
-        if self.unstable_at.is_some_and(|known| known != incarnation) {
-            // The twin's host was down: what it had in its cache is lost.
-            self.lost_unstable();
-            for writing in self.requests.writes.values_mut().filter(|writing| writing.twin == Twin::Done) {
-                writing.twin = Twin::NotSent;
-            }
-        }
-        self.unstable_at = Some(incarnation);
+        let first = self.unstable_at.replace(incarnation).is_none();
         self.pair = Pair::Joined;
         self.moved = true;
         let again = self.requests.writes.iter();
@@ -236,6 +237,9 @@ impl Mirror {
         }
         if !self.needs_twin || news || self.map.count() > 0 {
             self.rebuild = Some(Rebuild::new(self.rebuild_kind, self.map.count(), self.now));
+        } else if first {
+            // Nothing to copy: the twin is told all the same that its copy is equal, so that it knows (`made_equal`).
+            self.finish = Some(Finish { ticket: None, stage: FinishStage::Draining { before: 0 } });
         }
     }
 

@@ -46,6 +46,7 @@ impl Mirror {
             consistent: self.sb.consistent,
             history: history.into(),
             needs_twin: self.needs_twin,
+            made_equal: self.made_equal,
             linked: self.linked(),
             equal: self.equal(),
             twin_incarnation: self.twin_incarnation,
@@ -106,6 +107,7 @@ impl Mirror {
             || last.session != self.sb.session
             || last.consistent != self.sb.consistent
             || last.needs_twin != self.needs_twin
+            || last.made_equal != self.made_equal
             || last.linked != self.linked()
             || last.equal != self.equal()
             || last.split != self.split

@@ -161,6 +161,8 @@ pub struct DiskStatus {
     pub history: Vec<Generation>,
     /// As active: acknowledgements need the twin.
     pub needs_twin: bool,
+    /// As standby: since this process started the twin has made this copy equal, and it was stored so.
+    pub made_equal: bool,
     /// The block link is established and both sides have stored its session.
     pub linked: bool,
     /// As active and linked: every write goes to both and no block is recorded as different.

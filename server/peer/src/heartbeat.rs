@@ -102,12 +102,38 @@ pub struct GroupBeat {
     pub holder: Option<NodeId>,
     /// Its servers in sync.
     pub in_sync: Servers,
-    /// `Heartbeat::grant` is valid for this group, at this epoch.
-    pub granted: bool,
+    /// What the sender vouches for.
+    pub says: Says,
     /// The sender's own part in it.
     pub part: Part,
     /// What is wanted.
     pub wanted: Wanted,
+}
+
+/// What a sender vouches for, of a group; one byte in the datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", from = "u8")]
+pub struct Says {
+    /// `Heartbeat::grant` is valid for this group, at this epoch.
+    pub granted: bool,
+    /// The sender's copy has all that it is counted for: its host did not go down without an orderly end, or the copy was
+    /// made equal since.
+    pub whole: bool,
+    /// As holder: the receiver's copy is equal, or was left so in order. Said of the life of the receiver that the sender
+    /// echoes.
+    pub twin_whole: bool,
+}
+
+impl From<u8> for Says {
+    fn from(bits: u8) -> Says {
+        Says { granted: bits & 1 != 0, whole: bits & 2 != 0, twin_whole: bits & 4 != 0 }
+    }
+}
+
+impl From<Says> for u8 {
+    fn from(says: Says) -> u8 {
+        u8::from(says.granted) | u8::from(says.whole) << 1 | u8::from(says.twin_whole) << 2
+    }
 }
 
 /// What a server does with a group at present.
@@ -237,7 +263,7 @@ mod tests {
             epoch: Epoch(20_000),
             holder: Some(NodeId(1)),
             in_sync: Servers::BOTH,
-            granted: true,
+            says: Says { granted: true, whole: false, twin_whole: true },
             part: Part::Running,
             wanted: Wanted {
                 version: 20_000,

@@ -6,7 +6,7 @@ use engine::EngineFaults;
 use mirror::Faults;
 
 /// A bug that so many seeds do not find is not found.
-pub const SEEDS: u64 = 500;
+pub const SEEDS: u64 = 5_000;
 
 /// Every bug that can be put back and is found, by name. Not in the list, for 500 seeds do not find them:
 /// `clear_bits_before_flush` and `accept_lower_session` of the mirror.

@@ -43,7 +43,6 @@ impl World {
             }
             self.perform_mirror(host, set, process, action);
         }
-        self.check_mirror_turn(host, set);
         let now = self.queue.now();
         let Some(disk) = self.hosts[host].disks.get_mut(&set).filter(|d| d.process == process) else {
             return;
@@ -198,7 +197,7 @@ impl World {
         let Some(Io { set, process, op, kind, fails }) = self.hosts[host].io.remove(&io) else { return };
         let result =
             if fails { Err(LocalFault { errno: 5 }) } else { self.apply_io(host, set, process, op, kind) };
-        self.check_disks(host, set);
+        self.check_disks();
         let frozen = self.hosts[host].frozen_until;
         if now < frozen {
             self.queue.at(frozen, Event::LocalDone { host, set, process, op, result });

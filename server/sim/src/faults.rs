@@ -113,30 +113,9 @@ impl Plan {
         }
         faults.sort_by_key(|(at, _)| *at);
         faults.retain(|(at, _)| *at < until);
-        drop_open_question(&mut faults);
         Plan { faults, until }
     }
 }
-
-/// Open question (ARCHITECTURE): the holder's node process is away, the standby loses power, returns and is taken in again
-/// by the disk processes alone, then the holder loses power before its node process is back. Both count as crashed, and the
-/// holder resumes with a copy that lacks unflushed writes the standby has. Such a second loss of power is left out.
-fn drop_open_question(faults: &mut Vec<(Instant, Fault)>) {
-    let all = faults.clone();
-    faults.retain(|(at, fault)| {
-        let Fault::PowerLoss { host, .. } = fault else { return true };
-        let mut standby =
-            all.iter().filter(|(_, f)| matches!(f, Fault::PowerLoss { host: other, .. } if other != host));
-        let away = |from: &Instant, back: &u64| from < at && *at < from + back + RETURN;
-        let node_away = all
-            .iter()
-            .any(|(from, f)| matches!(f, Fault::NodeKill { host: h, back } if h == host && away(from, back)));
-        !(node_away && standby.any(|(from, _)| from < at))
-    });
-}
-
-/// Until a node process that is back has judged its twin, in microseconds.
-const RETURN: u64 = 1_000_000;
 
 /// From milliseconds to many seconds, short ones as likely as long ones.
 fn duration(rng: &mut Rng) -> u64 {

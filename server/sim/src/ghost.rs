@@ -10,9 +10,18 @@ use wire::{ClusterConfig, Epoch, GroupId};
 #[derive(Clone, Debug)]
 struct Seen {
     initial: RegisterValue,
-    /// By ballot: the value and the acceptors (bits) that ever accepted it.
-    accepted: BTreeMap<Ballot, (RegisterValue, u8)>,
+    accepted: BTreeMap<Ballot, Accepted>,
     chosen: Option<Proposal>,
+}
+
+/// What is known of a ballot.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    value: RegisterValue,
+    /// The acceptors (bits) that ever accepted it.
+    by: u8,
+    /// The lives of the hosts when its proposer, the first acceptor, accepted it.
+    lives: [u64; 2],
 }
 
 /// All registers.
@@ -35,17 +44,24 @@ impl Ghost {
     }
 
     /// An acceptor durably holds a proposal. An error: two values at one ballot.
-    fn note(&mut self, group: GroupId, acceptor: u8, proposal: Proposal) -> Result<(), String> {
+    fn note(
+        &mut self,
+        group: GroupId,
+        acceptor: u8,
+        proposal: Proposal,
+        lives: [u64; 2],
+    ) -> Result<(), String> {
         let Some(seen) = self.groups.get_mut(&group) else { return Ok(()) };
-        let entry = seen.accepted.entry(proposal.ballot).or_insert((proposal.value, 0));
-        if entry.0 != proposal.value {
+        let value = proposal.value;
+        let entry = seen.accepted.entry(proposal.ballot).or_insert(Accepted { value, by: 0, lives });
+        if entry.value != value {
             return Err(format!(
-                "{group}: two values at {:?}: {:?} and {:?}",
-                proposal.ballot, entry.0, proposal.value
+                "{group}: two values at {:?}: {:?} and {value:?}",
+                proposal.ballot, entry.value
             ));
         }
-        entry.1 |= 1 << acceptor;
-        if entry.1.count_ones() >= 2 && seen.chosen.is_none_or(|c| c.ballot < proposal.ballot) {
+        entry.by |= 1 << acceptor;
+        if entry.by.count_ones() >= 2 && seen.chosen.is_none_or(|c| c.ballot < proposal.ballot) {
             let before = seen.chosen.map_or(seen.initial, |c| c.value);
             let new = proposal.value;
             if new.epoch < before.epoch || (new.epoch == before.epoch && new.holder != before.holder) {
@@ -54,6 +70,14 @@ impl Ghost {
             seen.chosen = Some(proposal);
         }
         Ok(())
+    }
+
+    /// The hosts that lost power after the value chosen last had been proposed.
+    fn lost_since_proposed(&self, group: GroupId, lives: [u64; 2]) -> Hosts {
+        let seen = self.groups.get(&group);
+        let proposed = seen.and_then(|s| s.accepted.get(&s.chosen?.ballot));
+        let lost = |host: &usize| proposed.is_some_and(|a| a.lives[*host] != lives[*host]);
+        (0..2).filter(lost).map(|host| 1 << host).sum()
     }
 
     /// The value chosen last.
@@ -75,15 +99,18 @@ impl World {
         }
         let groups = self.witness.record.iter().flat_map(|r| &r.groups);
         found.extend(groups.filter_map(|(id, g)| g.acceptor.accepted.map(|p| (*id, 2, p))));
+        // Twice the number of boots, and one more while it runs: each loss of power changes it.
+        let lives = [0, 1].map(|i| 2 * self.hosts[i].boots + u64::from(self.hosts[i].powered));
         for (group, acceptor, proposal) in found {
             let before = self.ghost.chosen(group);
-            if let Err(text) = self.ghost.note(group, acceptor, proposal) {
+            if let Err(text) = self.ghost.note(group, acceptor, proposal, lives) {
                 self.fail(1, text);
             }
             let after = self.ghost.chosen(group);
             if let Some(value) = after.filter(|_| after != before) {
+                let lost = self.ghost.lost_since_proposed(group, lives);
                 for set in self.sets_of(group) {
-                    self.oracles[&set].borrow_mut().restricted(value.in_sync.0);
+                    self.oracles[&set].borrow_mut().restricted(value.in_sync.0, lost);
                 }
             }
         }

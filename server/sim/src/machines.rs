@@ -52,18 +52,17 @@ impl World {
         }
         self.check_dirty_bits();
         self.trace.step(now, Column::Server(host), || "POWER LOST".into());
-        let mut vanished = Vec::new();
+        let vanished = self.net.ends_on(self.hosts[host].machine());
         let rng = &mut self.rng;
         let h = &mut self.hosts[host];
         h.powered = false;
         h.frozen_until = 0;
-        if let Some(node) = h.node.take() {
-            vanished.extend([node.twin, node.witness].into_iter().flatten());
-            if let Some((_, record)) = node.storing.filter(|_| rng.percent(50)) {
-                h.record = Some(record);
-            }
+        if let Some(node) = h.node.take()
+            && let Some((_, record)) = node.storing.filter(|_| rng.percent(50))
+        {
+            h.record = Some(record);
         }
-        vanished.extend(std::mem::take(&mut h.disks).into_values().filter_map(|d| d.link));
+        h.disks.clear();
         for io in std::mem::take(&mut h.io).into_values() {
             let Some(disk) = h.media.get_mut(&io.set) else { continue };
             match io.kind {
@@ -165,7 +164,7 @@ impl World {
             self.hosts[host].record = Some(record);
         }
         self.note_registers();
-        for (conn, end) in [node.twin, node.witness].into_iter().flatten() {
+        for (conn, end) in self.net.ends_of(node.process) {
             let reset = self.rng.percent(50);
             self.close(conn, end, reset);
         }
@@ -240,7 +239,7 @@ impl World {
         let Some(disk) = self.hosts[host].disks.remove(&set) else { return };
         self.trace
             .step(now, Column::Server(host), || format!("{set}: DISK PROCESS {} DIES ({why})", disk.process));
-        if let Some((conn, end)) = disk.link {
+        for (conn, end) in self.net.ends_of(disk.process) {
             let reset = self.rng.percent(50);
             self.close(conn, end, reset);
         }

@@ -2,6 +2,7 @@
 
 use sim::bugs;
 use sim::register_model::{self, Without};
+use sim::register_rules;
 use sim::runner;
 use sim::trace::Detail;
 use sim::world::{Options, World};
@@ -12,7 +13,7 @@ const USAGE: &str = "\
 usage: sim SEED [--all]                    one run, traced; --all: heartbeats and disk operations too
        sim --seeds N [--from S] [--fresh] [--jobs J] [--quiet] [--keep-going]
        sim --register                      the register's exhaustive check
-       sim --bugs                          each bug put back until it is found
+       sim --bugs [NAME]                   each bug, or one, put back until it is found
        sim show [--seeds N]                seeds, bugs and register in one run; the last line is JSON
 exit codes: 0 ok, 127 crash, 128 liveness, 129 correctness, 2 wrong arguments";
 
@@ -22,6 +23,7 @@ struct Arguments {
     seeds: Option<u64>,
     from: Option<u64>,
     jobs: Option<u64>,
+    bug: Option<String>,
     words: Vec<String>,
 }
 
@@ -38,6 +40,7 @@ impl Arguments {
                 "--fresh" | "--quiet" | "--keep-going" | "--register" | "--bugs" | "--all" | "show" => {
                     found.words.push(word);
                 }
+                name if found.has("--bugs") => found.bug = Some(name.to_string()),
                 other => found.seed = Some(other.parse().ok()?),
             }
         }
@@ -87,6 +90,11 @@ fn one(seed: u64, all: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(failure) => {
+            for (host, (set, disk)) in
+                world.hosts.iter().enumerate().flat_map(|(i, h)| h.disks.iter().map(move |d| (i + 1, d)))
+            {
+                println!("server{host} {set}: {:?}", disk.mirror.status());
+            }
             println!("seed {seed}: {failure}");
             ExitCode::from(failure.code())
         }
@@ -131,7 +139,7 @@ fn many(arguments: &Arguments) -> (serde_json::Value, u8) {
 
 fn register() -> (usize, u8) {
     let mut states = 0;
-    for bounds in register_model::FULL {
+    for bounds in register_rules::FULL {
         let began = Instant::now();
         let verdict = register_model::check(bounds, Without::default());
         states += verdict.states;
@@ -146,9 +154,9 @@ fn register() -> (usize, u8) {
             return (states, 128);
         }
     }
-    for (name, without) in register_model::rules() {
-        let found = register_model::find(without);
-        match found {
+    for rule in register_rules::rules() {
+        let name = rule.name;
+        match register_rules::find(&rule) {
             Some((states, broken, steps)) => {
                 println!("without {name}: {broken:?} in {steps} steps, {states} states")
             }
@@ -163,7 +171,8 @@ fn register() -> (usize, u8) {
 
 fn put_back(arguments: &Arguments) -> (Vec<serde_json::Value>, usize) {
     let mut found = Vec::new();
-    let bugs = bugs::all();
+    let mut bugs = bugs::all();
+    bugs.retain(|(name, _)| arguments.bug.as_deref().is_none_or(|wanted| wanted == *name));
     for (name, bug) in &bugs {
         let ended = bugs::find(*bug, bugs::SEEDS, arguments.jobs.unwrap_or(1));
         match ended {

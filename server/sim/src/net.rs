@@ -188,6 +188,27 @@ impl<M> Net<M> {
         self.conns.get(&id)
     }
 
+    /// The open ends that a process holds, those of connections it has not heard of yet included: its kernel holds them.
+    #[must_use]
+    pub fn ends_of(&self, process: u64) -> Vec<(ConnId, usize)> {
+        self.open_ends(|end| end.process == process)
+    }
+
+    /// The open ends on a machine.
+    #[must_use]
+    pub fn ends_on(&self, machine: Machine) -> Vec<(ConnId, usize)> {
+        self.open_ends(|end| end.machine == machine)
+    }
+
+    fn open_ends(&self, wanted: impl Fn(&End) -> bool) -> Vec<(ConnId, usize)> {
+        let open = |(id, conn): (&ConnId, &Conn<M>)| {
+            let id = *id;
+            let held = [0, 1].map(|e| conn.open[e] && wanted(&conn.ends[e]));
+            (0..2).filter(move |e| held[*e]).map(move |e| (id, e))
+        };
+        self.conns.iter().flat_map(open).collect()
+    }
+
     /// All connections.
     pub fn conns(&self) -> impl Iterator<Item = (ConnId, &Conn<M>)> {
         self.conns.iter().map(|(id, conn)| (*id, conn))

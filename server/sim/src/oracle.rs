@@ -171,11 +171,12 @@ impl Oracle {
     }
 
     /// The register chose these servers as in sync: the other copy counts no more, unless it is the only one that has a
-    /// write; then that write must not be lost by the choice.
-    pub fn restricted(&mut self, in_sync: Hosts) {
+    /// write; then that write must not be lost by the choice. It is no fault of the choice if one of them lost power when
+    /// it was proposed already (`lost_since`): that is the loss of a copy gone alone.
+    pub fn restricted(&mut self, in_sync: Hosts, lost_since: Hosts) {
         for number in &self.volatile {
             if let Some(write) = self.writes.get_mut(number)
-                && write.copies & in_sync != 0
+                && write.copies & in_sync | in_sync & lost_since != 0
             {
                 write.copies &= in_sync;
             }
@@ -303,13 +304,15 @@ mod tests {
     fn a_copy_left_out_counts_no_more_unless_it_is_the_only_one() {
         let mut oracle = Oracle::default();
         let _ = written(&mut oracle, BOTH);
-        oracle.restricted(2);
+        oracle.restricted(2, 0);
         oracle.power_lost(2);
         assert_eq!(activate(&mut oracle, 2, |_| 0), Ok(()));
         let _ = written(&mut oracle, BOTH);
         oracle.power_lost(2);
-        oracle.restricted(2);
+        oracle.restricted(2, 0);
         assert!(activate(&mut oracle, 2, |_| 0).is_err());
+        oracle.restricted(2, 2);
+        assert_eq!(activate(&mut oracle, 2, |_| 0), Ok(()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! chosen values never disagree on an epoch's holder nor go back in epochs (agreement); and with messages flowing again
 //! somebody who holds everything can acknowledge (stuck).
 
+use crate::seen::{Mixer, Seen};
 use engine::input::Party;
 use engine::register::{
     Acceptor, Acks, Change, Effect, Proposal, Register, RegisterFaults, RegisterMessage, RegisterRecord,
@@ -435,7 +436,7 @@ impl State {
     }
 
     fn fingerprint(&self) -> u64 {
-        let mut hasher = Mixer(0);
+        let mut hasher = Mixer::default();
         self.hash(&mut hasher);
         hasher.finish()
     }
@@ -473,82 +474,6 @@ impl State {
     }
 }
 
-/// A quick hash of the numbers a state is made of; the same in every run.
-struct Mixer(u64);
-
-impl Mixer {
-    fn mix(&mut self, word: u64) {
-        let product =
-            u128::from(self.0.rotate_left(23) ^ word ^ 0x9e37_79b9_7f4a_7c15) * 0xe703_7ed1_a0b4_28db_u128;
-        self.0 = (product >> 64) as u64 ^ product as u64;
-    }
-}
-
-impl Hasher for Mixer {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.mix(u64::from_le_bytes(word));
-        }
-    }
-    fn write_u8(&mut self, number: u8) {
-        self.mix(u64::from(number));
-    }
-    fn write_u64(&mut self, number: u64) {
-        self.mix(number);
-    }
-    fn write_usize(&mut self, number: usize) {
-        self.mix(number as u64);
-    }
-    fn write_isize(&mut self, number: isize) {
-        self.mix(number as u64);
-    }
-}
-
-/// Fingerprints of the states reached: a table of 64-bit numbers, which at ten million states err once in a hundred
-/// thousand checks.
-struct Seen {
-    slots: Vec<u64>,
-    len: usize,
-}
-
-impl Seen {
-    fn new() -> Seen {
-        Seen { slots: vec![0; 1 << 16], len: 0 }
-    }
-
-    fn insert(&mut self, fingerprint: u64) -> bool {
-        if 2 * self.len >= self.slots.len() {
-            let bigger = vec![0; 2 * self.slots.len()];
-            for old in std::mem::replace(&mut self.slots, bigger) {
-                if old != 0 {
-                    let place = self.place(old);
-                    self.slots[place] = old;
-                }
-            }
-        }
-        let fingerprint = fingerprint.max(1);
-        let place = self.place(fingerprint);
-        let fresh = self.slots[place] == 0;
-        self.slots[place] = fingerprint;
-        self.len += usize::from(fresh);
-        fresh
-    }
-
-    fn place(&self, fingerprint: u64) -> usize {
-        let mask = self.slots.len() - 1;
-        let mut place = fingerprint as usize & mask;
-        while self.slots[place] != 0 && self.slots[place] != fingerprint {
-            place = (place + 1) & mask;
-        }
-        place
-    }
-}
-
 /// One state in so many is asked whether it gets on.
 const STUCK_SAMPLE: u64 = 16;
 
@@ -580,17 +505,17 @@ pub fn check(bounds: Bounds, without: Without) -> Verdict {
                 let broken = taken.err().or(stuck.then_some(Broken::Stuck));
                 if let Some(broken) = broken {
                     let way = way_to(&ways, bounds, without);
-                    return Verdict { states: seen.len, complete: false, broken: Some((broken, way)) };
+                    return Verdict { states: seen.len(), complete: false, broken: Some((broken, way)) };
                 }
                 next.push((after, ways.len() as u32 - 1));
             }
-            if seen.len >= bounds.states {
-                return Verdict { states: seen.len, complete: false, broken: None };
+            if seen.len() >= bounds.states {
+                return Verdict { states: seen.len(), complete: false, broken: None };
             }
         }
         level = next;
     }
-    Verdict { states: seen.len, complete: true, broken: None }
+    Verdict { states: seen.len(), complete: true, broken: None }
 }
 
 fn way_to(ways: &[(u32, u16)], bounds: Bounds, without: Without) -> Vec<Step> {
@@ -613,61 +538,4 @@ fn way_to(ways: &[(u32, u16)], bounds: Bounds, without: Without) -> Vec<Step> {
             step
         })
         .collect()
-}
-
-/// The bounds of the full check: every state within each, about a minute in all.
-pub const FULL: [Bounds; 3] = [
-    Bounds { proposals: 2, restarts: 0, writes: 1, strays: 1, alone: false, states: 20_000_000 },
-    Bounds { proposals: 2, restarts: 1, writes: 1, strays: 0, alone: false, states: 20_000_000 },
-    Bounds { proposals: 2, restarts: 0, writes: 1, strays: 1, alone: true, states: 20_000_000 },
-];
-
-/// Bounds for what is taken out, the smaller first: enough to find each rule's worth.
-const SEARCH: [Bounds; 4] = [
-    Bounds { proposals: 2, restarts: 0, writes: 1, strays: 1, alone: false, states: 1_000_000 },
-    Bounds { proposals: 2, restarts: 1, writes: 1, strays: 0, alone: false, states: 1_000_000 },
-    Bounds { proposals: 3, restarts: 0, writes: 1, strays: 0, alone: true, states: 1_000_000 },
-    Bounds { proposals: 3, restarts: 1, writes: 1, strays: 0, alone: true, states: 3_000_000 },
-];
-
-/// Every rule that can be taken out, by name.
-#[must_use]
-pub fn rules() -> Vec<(&'static str, Without)> {
-    let f = RegisterFaults::default();
-    let register = |register| Without { register, ..Without::default() };
-    vec![
-        ("rule 1, in sync to propose", register(RegisterFaults { propose_out_of_sync: true, ..f })),
-        ("rule 1, nothing written back", register(RegisterFaults { write_back: true, ..f })),
-        ("rule 2, own acceptor first", register(RegisterFaults { own_acceptor_last: true, ..f })),
-        ("rule 3, pending stored", register(RegisterFaults { forget_pending: true, ..f })),
-        ("rule 3, promises prove nothing", register(RegisterFaults { promise_ends_pending: true, ..f })),
-        ("rule 4, known stored", register(RegisterFaults { known_in_memory: true, ..f })),
-        ("rule 5, pending counts", register(RegisterFaults { ack_by_known: true, ..f })),
-        ("rule 5, earlier retries count", register(RegisterFaults { ack_by_latest: true, ..f })),
-        ("rule 6, only a learnt holder", register(RegisterFaults { readmit_unlearnt: true, ..f })),
-        ("rule 6, compare after the switch", Without { compare_before_switch: true, ..Without::default() }),
-        ("rule 7, old holder left out", register(RegisterFaults { promote_keeps_old: true, ..f })),
-        ("rule 8, a standby asks", register(RegisterFaults { leave_unasked: true, ..f })),
-        (
-            "rule 9, nothing while handing over",
-            register(RegisterFaults { ack_while_handing_over: true, ..f }),
-        ),
-        (
-            "rule 10, pending binds after a restart",
-            register(RegisterFaults { resume_with_pending: true, ..f }),
-        ),
-        ("promises bind", register(RegisterFaults { accept_below_promise: true, ..f })),
-        ("data of a lower epoch refused", Without { take_stale_writes: true, ..Without::default() }),
-    ]
-}
-
-/// What a rule taken out leads to: states, violation, steps.
-#[must_use]
-pub fn find(without: Without) -> Option<(usize, Broken, usize)> {
-    let mut states = 0;
-    SEARCH.into_iter().find_map(|bounds| {
-        let verdict = check(bounds, without);
-        states += verdict.states;
-        verdict.broken.map(|(broken, way)| (states, broken, way.len()))
-    })
 }

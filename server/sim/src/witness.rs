@@ -1,6 +1,6 @@
 //! The witness's machine: its process, its file, its channels.
 
-use crate::net::ConnId;
+use crate::net::{ConnId, Machine};
 use crate::rng::Rng;
 use crate::trace::Column;
 use crate::world::{Event, Packet, World};
@@ -85,7 +85,8 @@ impl World {
         if forget {
             self.witness.record = None;
         }
-        for (conn, end) in std::mem::take(&mut self.witness.channels).into_values() {
+        self.witness.channels.clear();
+        for (conn, end) in self.net.ends_on(Machine::Witness) {
             if self.rng.percent(50) {
                 self.net.vanish(conn, end);
                 self.give_up_later(conn, 1 - end);

@@ -134,3 +134,36 @@ fn the_same_seed_is_the_same_run() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_standby_that_lost_power_while_the_holders_node_was_away_is_put_out_before_it_counts_again() {
+    let world = ran(
+        &[
+            (8 * SECOND, Fault::NodeKill { host: 0, back: 6 * SECOND }),
+            (9 * SECOND, Fault::PowerLoss { host: 1, back: SECOND / 2 }),
+            (12 * SECOND, Fault::PowerLoss { host: 0, back: 2 * SECOND }),
+        ],
+        30 * SECOND,
+    );
+    assert!(holder(&world).is_some());
+}
+
+#[test]
+fn a_copy_made_equal_after_its_crash_is_taken_before_the_one_that_crashed_later() {
+    let world = ran(
+        &[
+            (8 * SECOND, Fault::PowerLoss { host: 1, back: SECOND }),
+            (14 * SECOND, Fault::PowerLoss { host: 0, back: 50_000 }),
+        ],
+        30 * SECOND,
+    );
+    assert_eq!(holder(&world), Some(NodeId(2)));
+}
+
+#[test]
+fn a_set_that_fails_while_its_group_stops_does_not_hold_the_group() {
+    let stop = Fault::Operator { host: 0, what: Operation::StopServer { server: NodeId(1) } };
+    let fails = Fault::Failing { host: 0, back: SECOND };
+    let world = ran(&[(8 * SECOND, stop), (8 * SECOND + 50_000, fails)], 30 * SECOND);
+    assert_eq!(holder(&world), Some(NodeId(2)));
+}

@@ -1,7 +1,7 @@
 //! The test of the tests: bugs put back on purpose are found, rules taken out of the register are found.
 
 use sim::bugs;
-use sim::register_model;
+use sim::register_rules;
 
 /// Seeds within which each of these is found.
 const SEEDS: u64 = 400;
@@ -52,7 +52,7 @@ fn skip_store_before_send() {
 
 #[test]
 fn every_rule_of_the_register_is_needed() {
-    for (name, without) in register_model::rules() {
-        assert!(register_model::find(without).is_some(), "{name}");
+    for rule in register_rules::rules() {
+        assert!(register_rules::find(&rule).is_some(), "{}", rule.name);
     }
 }

@@ -272,11 +272,15 @@ impl Register {
             return effects;
         }
         let change = *change;
-        let read = promises.iter().filter_map(|(_, p)| *p).max_by_key(|p| p.ballot);
-        let read = read.map_or(self.initial, |p| p.value);
+        let all = promises.len() > QUORUM || !self.witness;
+        // This promise and the own one are a quorum, and each quorum's reading is valid: where one shows a value that may
+        // never have been chosen and the change does not apply to it, the next one is waited for.
+        let own = promises.first().and_then(|(_, p)| *p);
+        let read = own.max(accepted).map_or(self.initial, |p| p.value);
         let value = match change.apply(read, self.me, self.faults) {
             Some(value) => value,
             None if self.faults.write_back => read,
+            None if !all => return effects,
             None => {
                 // Rule 1: nothing is written, not even the value that was read.
                 self.round = Round::Idle;

@@ -380,6 +380,7 @@ impl World {
             consistent: true,
             history: vec![Generation([1; 16])],
             needs_twin: disk.needs_twin,
+            made_equal: false,
             linked,
             equal: disk.equal,
             twin_incarnation: Some(twin_host),

@@ -35,9 +35,16 @@ impl World {
     pub fn note_in_sync(&mut self) {
         for (set, oracle) in &self.oracles {
             let both = self.ghost.chosen(self.group_of(*set)).is_some_and(|v| v.in_sync.0 == BOTH);
-            let equal = self.hosts.iter().filter_map(|h| h.disks.get(set)).any(|d| {
-                let status = d.mirror.status();
-                d.opened.is_none() && status.role == Role::Active && status.equal && status.needs_twin
+            let equal = [0, 1].into_iter().any(|host| {
+                let Some(disk) = self.hosts[host].disks.get(set) else { return false };
+                let status = disk.mirror.status();
+                // A holder that stands still has not heard that its twin's host has a new life.
+                let same = status.twin_incarnation == Some(self.hosts[1 - host].incarnation);
+                disk.opened.is_none()
+                    && status.role == Role::Active
+                    && status.equal
+                    && status.needs_twin
+                    && same
             });
             if both && equal && self.hosts.iter().all(|h| h.powered) {
                 oracle.borrow_mut().in_sync();

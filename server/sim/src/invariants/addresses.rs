@@ -1,6 +1,7 @@
-//! Invariant 5: a floating IP is on at most one server whose processes run.
+//! Invariant 5: a floating IP is on at most one server that could drop it.
 
 use crate::world::World;
+use peer::control::Role;
 use wire::GroupId;
 
 impl World {
@@ -9,8 +10,12 @@ impl World {
         let now = self.queue.now();
         let other = &mut self.hosts[1 - host];
         other.kernel.expire(now);
-        // A server that stands still cannot drop anything; the kernel does so when the lifetime ends.
+        // A server that stands still cannot drop anything, nor can one that lost its node process and the disk process that
+        // serves, both within a lease: the kernel does so when the lifetime ends.
+        let serves = other.disks.values().any(|d| d.mirror.status().role != Role::Standby);
+        let runs = other.node.is_some() || serves;
         let held = other.powered
+            && runs
             && now >= other.frozen_until
             && other.kernel.addresses.keys().any(|(g, _)| *g == group);
         if held {

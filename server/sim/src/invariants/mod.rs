@@ -50,15 +50,12 @@ impl World {
     }
 
     /// After each completed operation of a disk.
-    pub fn check_disks(&mut self, _host: usize, _set: SetId) {
+    pub fn check_disks(&mut self) {
         self.checks.io += 1;
         if self.checks.io.is_multiple_of(DIRTY_BITS_EVERY) {
             self.check_dirty_bits();
         }
     }
-
-    /// After each turn of a mirror.
-    pub fn check_mirror_turn(&mut self, _host: usize, _set: SetId) {}
 
     /// The dear checks, twice a second.
     pub fn checkpoint(&mut self) {
