@@ -104,6 +104,8 @@ impl Kernel {
 pub struct NodeProcess {
     /// Which life.
     pub process: u64,
+    /// When it started.
+    pub since: Instant,
     /// Its brain.
     pub engine: Engine,
     /// Its life, as heartbeats tell.

@@ -119,6 +119,7 @@ impl World {
         self.trace.step(now, Column::Server(host), || format!("node process {process} starts"));
         self.hosts[host].node = Some(NodeProcess {
             process,
+            since: now,
             engine,
             incarnation,
             wake: None,

@@ -229,7 +229,7 @@ impl World {
         | Step::Announce { group, .. } = &step
         {
             let due = node.address_due.entry(*group).or_default();
-            at = at.max(*due);
+            at = at.max(*due + 1);
             *due = at;
         }
         self.queue.at(at, Event::StepDone { host, boots, process, id, step: Box::new(step), fails });

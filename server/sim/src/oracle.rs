@@ -36,6 +36,8 @@ struct Write {
     begun: u64,
     answered: Option<u64>,
     copies: Hosts,
+    /// Hosts that lost power while it was not answered: what they had of it may be gone.
+    lost: Hosts,
     durable: bool,
 }
 
@@ -66,7 +68,7 @@ pub struct Oracle {
 
 impl Default for Oracle {
     fn default() -> Self {
-        let zeros = Write { begun: 0, answered: Some(0), copies: BOTH, durable: true };
+        let zeros = Write { begun: 0, answered: Some(0), copies: BOTH, lost: 0, durable: true };
         Oracle {
             tick: 0,
             next: 1,
@@ -89,7 +91,7 @@ impl Oracle {
         let number = WriteNumber(self.next);
         self.next += 1;
         let begun = self.tick();
-        self.writes.insert(number, Write { begun, answered: None, copies: 0, durable: false });
+        self.writes.insert(number, Write { begun, answered: None, copies: 0, lost: 0, durable: false });
         for s in sector..sector + sectors {
             let mut list = self.sectors.remove(&s).unwrap_or_else(|| vec![WriteNumber(0)]);
             if list.len() >= CANDIDATES {
@@ -133,7 +135,7 @@ impl Oracle {
         self.acknowledged += 1;
         if let Some(write) = self.writes.get_mut(&number) {
             write.answered = Some(tick);
-            write.copies = copies;
+            write.copies = copies & !write.lost;
             self.volatile.insert(number);
         }
     }
@@ -167,6 +169,9 @@ impl Oracle {
             if let Some(write) = self.writes.get_mut(number) {
                 write.copies &= !host;
             }
+        }
+        for write in self.writes.values_mut().filter(|write| write.answered.is_none()) {
+            write.lost |= host;
         }
     }
 
