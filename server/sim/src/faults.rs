@@ -77,6 +77,11 @@ const SAFETY: (u64, u64) = (12_000_000, 40_000_000);
 /// Before this the cluster forms; faults in it are rarer.
 const FORMING: u64 = 4_000_000;
 
+/// So many losses of power in a hundred are followed by another one of the same host, so long after it was switched on: while
+/// its copy is being rebuilt.
+const FLAP_PERCENT: u64 = 30;
+const FLAP: (u64, u64) = (400_000, 2_500_000);
+
 impl Plan {
     /// Nothing goes wrong until then.
     #[must_use]
@@ -107,7 +112,14 @@ impl Plan {
             let at = rng.range(from, until - 2_000_000);
             let mut within = at;
             for _ in 0..rng.range(1, 3) {
-                faults.push((within, draw(rng, config)));
+                let fault = draw(rng, config);
+                faults.push((within, fault));
+                if let Fault::PowerLoss { host, back } = fault
+                    && rng.percent(FLAP_PERCENT)
+                {
+                    let again = within + back + rng.range(FLAP.0, FLAP.1);
+                    faults.push((again, Fault::PowerLoss { host, back: duration(rng) }));
+                }
                 within += duration(rng) / 2;
             }
         }
