@@ -504,13 +504,30 @@ impl Lab {
         command::output(&mut command, COMMAND)
     }
 
+    /// Where the group's file system is mounted, on the server where it runs.
+    ///
+    /// # Errors
+    /// When no server answers.
+    pub fn mount_point(&self) -> Result<String> {
+        let point = self.status()?.views().find_map(|view| view.groups.first()?.mounts.first().cloned());
+        point.context("the group has no mount point")
+    }
+
+    /// What a server's manager has logged.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn node_log(&self, server: NodeId) -> Result<String> {
+        let path = self.data(server).join("node.log");
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
     /// Whether the group's file system on a server is gone or refuses to be written.
     ///
     /// # Errors
     /// When the server's host cannot be asked.
     pub fn refuses_writes(&self, on: NodeId) -> Result<bool> {
-        let point = self.status()?.views().find_map(|view| view.groups.first()?.mounts.first().cloned());
-        let point = point.context("the group has no mount point")?;
+        let point = self.mount_point()?;
         // Where it is unmounted, a file written there would lie beside the mirror: that is refused as well.
         let script = format!(
             "grep -q ' {point} ' /proc/self/mounts && dd if=/dev/zero of={point}/probe bs=4096 count=1 conv=fsync"
@@ -546,18 +563,33 @@ impl Writer {
     /// # Errors
     /// When none comes in time.
     pub fn wait_for_more(&mut self, limit: Duration) -> Result<Vec<Told>> {
+        self.wait_until("an acknowledged increment", limit, |told| {
+            told.iter().any(|one| matches!(one, Told::Acknowledged { .. }))
+        })
+    }
+
+    /// Waits until what it has told since the last call is enough, and returns it.
+    ///
+    /// # Errors
+    /// When it does not come in time.
+    pub fn wait_until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        enough: impl Fn(&[Told]) -> bool,
+    ) -> Result<Vec<Told>> {
         let end = Instant::now() + limit;
         let mut told = Vec::new();
         loop {
             told.extend(self.told()?);
-            if told.iter().any(|one| matches!(one, Told::Acknowledged { .. })) {
+            if enough(&told) {
                 return Ok(told);
             }
             if let Some(ended) = self.child.try_wait().context("look at the writer")? {
                 bail!("the writer ended with {ended}");
             }
             if Instant::now() >= end {
-                bail!("no increment was acknowledged for {} s", limit.as_secs());
+                bail!("{what}: not within {} s, only {:?}", limit.as_secs(), told.last());
             }
             std::thread::sleep(POLL);
         }

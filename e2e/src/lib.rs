@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod command;
+pub mod cut;
 pub mod images;
 pub mod lab;
 pub mod layers;

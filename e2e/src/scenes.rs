@@ -1,4 +1,4 @@
-//! What tests and shows have in common: one power loss, one cut, one dead manager, each seen through to its end.
+//! What tests and shows have in common: one power loss, one dead manager, each seen through to its end.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use wire::ids::{GroupId, NodeId};
 use wire::view::{GroupState, ServerState};
 
 use crate::lab::{Lab, Status, Writer, signal_pid};
-use crate::writer::{Judge, Told};
+use crate::writer::Judge;
 
 /// For the other server to take over: detection, decision, mount, address, script, on two busy cores.
 pub const TAKE_OVER: Duration = Duration::from_secs(60);
@@ -78,73 +78,6 @@ pub fn standby_loss(lab: &mut Lab, writer: &mut Writer, judge: &mut Judge) -> Re
     lab.wait_healthy(RECOVER)?;
     judge.hear(&writer.wait_for_more(TAKE_OVER)?);
     Ok(())
-}
-
-/// What came of cutting every cable of the active server while its processes live.
-#[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    /// The server that was cut off.
-    pub loser: NodeId,
-    /// The last increment that the application on the loser acknowledged, milliseconds after the cut.
-    pub loser_until_ms: u64,
-    /// The first one on the winner, milliseconds after the cut.
-    pub winner_from_ms: u64,
-    /// Increments acknowledged on the loser after the first one on the winner, or values acknowledged by both.
-    pub both_active: u64,
-    /// Whether the loser's file system is gone or refuses to be written.
-    pub loser_refuses: bool,
-}
-
-/// Cuts both interconnects and the public LAN of the active server, with a writer on each server, and mends them after
-/// the other has taken over.
-///
-/// # Errors
-/// When the winner does not take over, or the loser's host cannot be asked.
-pub fn cut_active(lab: &mut Lab) -> Result<Cut> {
-    let loser = lab.wait_healthy(RECOVER)?;
-    let winner = loser.twin();
-    let mut on_loser = lab.writer(&name(loser))?;
-    let mut on_winner = lab.writer(&name(winner))?;
-    on_loser.wait_for_more(TAKE_OVER)?;
-    let cut_ms = crate::writer::now_ms();
-    let cables = ["ic1".to_owned(), "ic2".to_owned(), format!("public-{}", loser.0)];
-    for cable in &cables {
-        lab.demo(&["cut", cable])?;
-    }
-    lab.wait("the witness decides for the other server", TAKE_OVER, |status| {
-        runs(status, winner, winner).then_some(())
-    })?;
-    let refused = lab.refuses_writes(loser)?;
-    // Both go on trying for a while: whatever the loser still acknowledges would show.
-    let mut told_winner = on_winner.wait_for_more(TAKE_OVER)?;
-    std::thread::sleep(Duration::from_secs(3));
-    told_winner.extend(on_winner.end()?);
-    let told_loser = on_loser.end()?;
-    for cable in &cables {
-        lab.demo(&["mend", cable])?;
-    }
-    let lost = acknowledged(&told_loser);
-    // Until the cut the winner's writer reached the loser's application over the LAN: what counts came after a silence.
-    let won: Vec<(u64, u64)> =
-        acknowledged(&told_winner).into_iter().filter(|(at, _)| *at > cut_ms + 500).collect();
-    let &(winner_from, first) = won.first().context("the winner acknowledged nothing")?;
-    let late = lost.iter().filter(|(at, value)| *at >= winner_from || *value >= first).count();
-    let loser_until = lost.last().map_or(cut_ms, |(at, _)| *at);
-    Ok(Cut {
-        loser,
-        loser_until_ms: loser_until.saturating_sub(cut_ms),
-        winner_from_ms: winner_from.saturating_sub(cut_ms),
-        both_active: u64::try_from(late).unwrap_or(u64::MAX),
-        loser_refuses: refused,
-    })
-}
-
-fn acknowledged(told: &[Told]) -> Vec<(u64, u64)> {
-    let pick = |one: &Told| match *one {
-        Told::Acknowledged { at_ms, value } => Some((at_ms, value)),
-        Told::Seen { .. } | Told::Unanswered { .. } => None,
-    };
-    told.iter().filter_map(pick).collect()
 }
 
 /// Waits for a server to be up again but kept apart, recovers it by command, and waits until the pair is in sync.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use wire::ids::NodeId;
 
 /// A client gives up on one try after this long and tries again: the outcome of that try is unknown, never "lost".
 const TRY: Duration = Duration::from_millis(1_000);
@@ -23,8 +24,8 @@ const ANSWER_MAX: u64 = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the line over a variant names its fields")]
 pub enum Told {
-    /// When, and the value that the server said is safe.
-    Acknowledged { at_ms: u64, value: u64 },
+    /// When, the value that a server said is safe, which server's application said so, and when it did (microseconds).
+    Acknowledged { at_ms: u64, value: u64, by: NodeId, said_us: u64 },
     /// When a try ended without an answer: whether it counted is unknown.
     Unanswered { at_ms: u64 },
     /// When, and the value that was read before the next try.
@@ -37,10 +38,14 @@ impl Told {
     pub fn read(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let at_ms = words.next()?.parse().ok()?;
-        match (words.next()?, words.next()) {
-            ("value", Some(value)) => Some(Told::Acknowledged { at_ms, value: value.parse().ok()? }),
-            ("seen", Some(value)) => Some(Told::Seen { at_ms, value: value.parse().ok()? }),
-            ("unanswered", _) => Some(Told::Unanswered { at_ms }),
+        match words.next()? {
+            "value" => {
+                let value = words.next()?.parse().ok()?;
+                let by = NodeId(words.next()?.strip_prefix("server")?.parse().ok()?);
+                Some(Told::Acknowledged { at_ms, value, by, said_us: words.next()?.parse().ok()? })
+            }
+            "seen" => Some(Told::Seen { at_ms, value: words.next()?.parse().ok()? }),
+            "unanswered" => Some(Told::Unanswered { at_ms }),
             _ => None,
         }
     }
@@ -63,14 +68,10 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
     // without an answer could stand in for one that was acknowledged and lost.
     let mut doubtful = false;
     while !ended.load(Ordering::Relaxed) {
-        let (word, asked) = if doubtful {
-            ("seen", ask(address, "GET", "/value"))
-        } else {
-            ("value", ask(address, "POST", "/increment"))
-        };
+        let asked = if doubtful { look(address) } else { increment(address) };
         doubtful = asked.is_err();
         let line = match asked {
-            Ok(value) => format!("{} {word} {value}\n", now_ms()),
+            Ok(said) => format!("{} {said}\n", now_ms()),
             Err(error) => format!("{} unanswered {error:#}\n", now_ms()),
         };
         let mut out = std::io::stdout();
@@ -83,12 +84,35 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
 /// Milliseconds since 1970.
 #[must_use]
 pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    now_us() / 1_000
 }
 
-/// Asks the demo's application; the value it answers.
-fn ask(address: SocketAddr, method: &str, path: &str) -> Result<u64> {
+/// Microseconds since 1970.
+#[must_use]
+pub fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Adds one; the acknowledgement as it is told.
+fn increment(address: SocketAddr) -> Result<String> {
+    let answer = ask(address, "POST", "/increment")?;
+    let server = answer["server"].as_str().with_context(|| format!("no server in {answer}"))?;
+    let said_us = answer["at_us"].as_u64().with_context(|| format!("no time in {answer}"))?;
+    Ok(format!("value {} {server} {said_us}", value(&answer)?))
+}
+
+/// Reads the value; as it is told.
+fn look(address: SocketAddr) -> Result<String> {
+    Ok(format!("seen {}", value(&ask(address, "GET", "/value")?)?))
+}
+
+fn value(answer: &Value) -> Result<u64> {
+    answer["value"].as_u64().with_context(|| format!("no value in {answer}"))
+}
+
+/// Asks the demo's application.
+fn ask(address: SocketAddr, method: &str, path: &str) -> Result<Value> {
     let mut stream = TcpStream::connect_timeout(&address, TRY).context("connect")?;
     stream.set_read_timeout(Some(TRY)).context("set a time-out")?;
     stream.set_write_timeout(Some(TRY)).context("set a time-out")?;
@@ -103,8 +127,7 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> Result<u64> {
     if first.split_whitespace().nth(1) != Some("200") {
         bail!("{first}");
     }
-    let value: Value = serde_json::from_str(body).with_context(|| format!("answer {body:?}"))?;
-    value["value"].as_u64().with_context(|| format!("no value in {body:?}"))
+    serde_json::from_str(body).with_context(|| format!("answer {body:?}"))
 }
 
 /// Judges what a writer tells, as it comes. With one writer each acknowledged value must be higher than all before it:
@@ -130,7 +153,7 @@ impl Judge {
             match *one {
                 Told::Unanswered { .. } => self.unanswered += 1,
                 Told::Seen { value, .. } => self.found(value),
-                Told::Acknowledged { at_ms, value } => {
+                Told::Acknowledged { at_ms, value, .. } => {
                     self.acknowledged += 1;
                     self.found(value.saturating_sub(1));
                     self.expected = value;
@@ -168,7 +191,7 @@ mod tests {
     #[test]
     fn the_longest_silence_is_the_gap_and_a_try_without_answer_may_have_counted() {
         let mut judge = judged(
-            "10 value 1\n14 value 2\n1014 unanswered connect\n2480 seen 3\n2500 value 4\n2504 value 5\n",
+            "10 value 1 server1 10000\n14 value 2 server1 14000\n1014 unanswered connect\n2480 seen 3\n2500 value 4 server1 2500000\n2504 value 5 server1 2504000\n",
         );
         assert_eq!((judge.acknowledged, judge.unanswered, judge.lost, judge.expected), (4, 1, 0, 5));
         assert_eq!(judge.take_gap_ms(), 2486);
@@ -177,14 +200,16 @@ mod tests {
 
     #[test]
     fn a_counter_that_comes_back_lower_has_lost_acknowledged_increments() {
-        assert_eq!(judged("1 value 7\n2 value 8\n9 value 6\n10 value 7\n").lost, 3);
-        assert_eq!(judged("1 value 7\n2 value 8\n5 unanswered connect\n9 seen 6\n10 value 7\n").lost, 2);
+        assert_eq!(judged("1 value 7 server1 1000\n2 value 8 server1 2000\n9 value 6 server1 9000\n10 value 7 server1 10000\n").lost, 3);
+        assert_eq!(judged("1 value 7 server1 1000\n2 value 8 server1 2000\n5 unanswered connect\n9 seen 6\n10 value 7 server1 10000\n").lost, 2);
     }
 
     #[test]
     fn a_line_cut_short_is_not_read() {
         assert_eq!(Told::read("120 val"), None);
         assert_eq!(Told::read("120 value"), None);
+        assert_eq!(Told::read("120 value 7 server"), None);
+        assert_eq!(Told::read("120 value 7 server2"), None);
         assert_eq!(Told::read(""), None);
     }
 }

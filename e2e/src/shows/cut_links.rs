@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Options;
+use crate::cut::cut_active;
 use crate::lab::{Lab, Setup};
 use crate::report::{Outcome, Table};
 use crate::scenes;
@@ -25,34 +26,47 @@ pub fn run(options: &Options) -> Result<Outcome> {
         "cut off",
         "its last answer ms",
         "other's first ms",
-        "both active",
+        "address until ms",
+        "other's from ms",
+        "both acknowledged",
+        "both addressed",
+        "both say",
         "refuses writes",
         "recovered ms",
     ];
     let mut table = Table::new(&head);
-    let (mut both, mut refused) = (0, true);
+    let mut cuts = Vec::new();
     for _ in 0..wanted {
-        let cut = scenes::cut_active(&mut lab)?;
+        let cut = cut_active(&mut lab, &mut client, &mut judge)?;
         let recovered = scenes::recover(&mut lab, cut.loser)?;
-        both += cut.both_active;
-        refused &= cut.loser_refuses;
         table.row(&[
             scenes::name(cut.loser),
             cut.loser_until_ms.to_string(),
             cut.winner_from_ms.to_string(),
-            cut.both_active.to_string(),
+            cut.address_until_ms.to_string(),
+            cut.address_from_ms.to_string(),
+            cut.both_acknowledged.to_string(),
+            cut.both_addressed.to_string(),
+            cut.both_say.to_string(),
             cut.loser_refuses.to_string(),
             recovered.to_string(),
         ]);
+        cuts.push(cut);
     }
     judge.hear(&client.wait_for_more(scenes::TAKE_OVER)?);
     judge.hear(&client.end()?);
     lab.end()?;
     table.print();
-    println!("milliseconds are counted from the cut");
+    println!("milliseconds are counted from the cut, by one clock");
+    let both = cuts.iter().filter(|cut| !cut.one_active()).count();
+    let refused = cuts.iter().all(|cut| cut.loser_refuses);
     // Three writers share the counter here, so the client's own values only ever grow: that is what is judged.
     let holds = both == 0 && refused && judge.lost == 0 && judge.acknowledged > 0;
-    let facts =
-        json!({"rounds": wanted, "two_active": both, "loser_refuses_writes": refused, "lost": judge.lost});
+    let apart: Vec<u64> =
+        cuts.iter().map(|cut| cut.winner_from_ms.saturating_sub(cut.loser_until_ms)).collect();
+    let facts = json!({
+        "rounds": wanted, "two_active": both, "nobody_active_ms": apart, "loser_refuses_writes": refused,
+        "lost": judge.lost,
+    });
     Ok(Outcome::new(holds, facts))
 }

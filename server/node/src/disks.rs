@@ -8,7 +8,7 @@ use disk::control::{Decoder, encode};
 use engine::Input;
 use os::mount::{HostMounts, Mounts as _};
 use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
-use peer::control::{DiskOrder, FromDisk, Role, Ticket, ToDisk};
+use peer::control::{DiskOrder, DiskStatus, FromDisk, RebuildResult, Role, Ticket, ToDisk};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,6 +61,35 @@ pub struct Disks {
 struct Slot {
     orders: Mutex<Option<mpsc::Sender<ToDisk>>>,
     guard: Mutex<Option<DiskOrder>>,
+}
+
+/// What the process at the other end of one connection has said.
+#[derive(Default)]
+struct Heard {
+    /// The set has fenced itself.
+    fenced: bool,
+    /// The rebuild that ended last, once there was a status.
+    rebuilt: Option<Option<RebuildResult>>,
+}
+
+impl Heard {
+    /// A status came; tells of a rebuild that has ended since the one before.
+    fn status(&mut self, set: SetId, status: &DiskStatus) {
+        self.fenced = status.role == Role::Fenced;
+        let before = self.rebuilt.replace(status.last_rebuild);
+        if let (Some(before), Some(done)) = (before, status.last_rebuild)
+            && before != Some(done)
+        {
+            tracing::info!(
+                %set,
+                to = %done.to,
+                moved_bytes = done.moved_bytes,
+                compared_bytes = done.compared_bytes,
+                compared_moved_bytes = done.compared_moved_bytes,
+                "rebuild done"
+            );
+        }
+    }
 }
 
 /// What one set's process needs.
@@ -235,12 +264,12 @@ impl Keeper {
         }
         let mut decoder = Decoder::default();
         let mut buffer = [0; 16 * 1024];
-        let (mut fenced, mut tries) = (false, 0);
+        let (mut heard, mut tries) = (Heard::default(), 0);
         let mut look = interval(FENCED_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             tokio::select! {
-                _ = look.tick(), if fenced => if !self.is_used() {
+                _ = look.tick(), if heard.fenced => if !self.is_used() {
                     tries += 1;
                     self.end_fenced(tries);
                 },
@@ -258,9 +287,8 @@ impl Keeper {
                     Ok(0) => break anyhow::anyhow!("it closed its socket"),
                     Ok(length) => {
                         decoder.push(buffer.get(..length).unwrap_or_default());
-                        match self.hear(&mut decoder).await {
-                            Ok(seen) => fenced = seen.unwrap_or(fenced),
-                            Err(fault) => break fault,
+                        if let Err(fault) = self.hear(&mut decoder, &mut heard).await {
+                            break fault;
                         }
                     }
                     Err(fault) => break fault.into(),
@@ -289,9 +317,8 @@ impl Keeper {
         self.points.iter().any(mounted)
     }
 
-    /// Hands on what it said; tells whether the set has fenced itself, if it said so or otherwise.
-    async fn hear(&self, decoder: &mut Decoder) -> anyhow::Result<Option<bool>> {
-        let mut fenced = None;
+    /// Hands on what it said.
+    async fn hear(&self, decoder: &mut Decoder, heard: &mut Heard) -> anyhow::Result<()> {
         while let Some(said) = decoder.next::<FromDisk>()? {
             if let FromDisk::Done { ticket, result } = &said
                 && ticket.0 >= OWN_TICKETS
@@ -302,12 +329,12 @@ impl Keeper {
                 continue;
             }
             if let FromDisk::Status(status) = &said {
-                fenced = Some(status.role == Role::Fenced);
+                heard.status(self.set, status);
                 tracing::debug!(set = %self.set, lease = ?status.lease, linked = status.linked, role = ?status.role, "status");
             }
             self.tell(Input::DiskSaid { set: self.set, said }).await?;
         }
-        Ok(fenced)
+        Ok(())
     }
 
     async fn tell(&self, input: Input) -> anyhow::Result<()> {

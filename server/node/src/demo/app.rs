@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const FILE: &str = "counter";
 /// One record for each increment: the number and its checksum. Appended, never rewritten, so that a lost write shows.
@@ -114,12 +115,24 @@ async fn value(State(counter): State<Shared>) -> Json<serde_json::Value> {
     Json(json!({ "value": shown.await.ok() }))
 }
 
+/// An increment that is durable: the value, who says so, and when it was so (microseconds since 1970), for whoever checks
+/// that never two servers say so at once.
+fn acknowledgement(value: u64) -> serde_json::Value {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at_us = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    json!({ "value": value, "server": server_name(), "at_us": at_us })
+}
+
+fn server_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 async fn increment(State(counter): State<Shared>) -> Response {
     let stored = tokio::task::spawn_blocking(move || {
         counter.lock().unwrap_or_else(PoisonError::into_inner).increment()
     });
     match stored.await {
-        Ok(Ok(value)) => Json(json!({ "value": value })).into_response(),
+        Ok(Ok(value)) => Json(acknowledgement(value)).into_response(),
         Ok(Err(error)) => {
             // After a failed fsync the kernel may hold another value than the disk: only a fresh start tells the truth.
             eprintln!("the counter cannot be stored: {error}");
@@ -133,7 +146,7 @@ async fn increment(State(counter): State<Shared>) -> Response {
 async fn page(State(counter): State<Shared>) -> Html<String> {
     let Json(value) = value(State(counter)).await;
     let shown = value.get("value").cloned().unwrap_or_default();
-    let server = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let server = server_name();
     Html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Counter</title><style>body{{font:18px/1.5 system-ui;margin:3rem auto;max-width:26rem;text-align:center}}\
