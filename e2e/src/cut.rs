@@ -78,9 +78,7 @@ pub fn cut_active(lab: &mut Lab, client: &mut Writer, judge: &mut Judge) -> Resu
         both_say += u64::from(won && runs(status, loser, loser));
         won.then_some(())
     })?;
-    let mut told = on_winner.wait_until("the winner acknowledges", TAKE_OVER, |told| {
-        acknowledged(told).iter().any(|one| one.by == winner)
-    })?;
+    let mut told = on_winner.wait_for_answer(winner, TAKE_OVER)?;
     let first = acknowledged(&told).into_iter().filter(|one| one.by == winner).map(|one| one.said_us).min();
     let first_ms = first.context("the winner's first acknowledgement")? / 1_000;
     told.extend(on_loser.wait_until("the loser's client tries in vain", TAKE_OVER, |told| {
@@ -90,7 +88,7 @@ pub fn cut_active(lab: &mut Lab, client: &mut Writer, judge: &mut Judge) -> Resu
     let loser_refuses = lab.refuses_writes(loser)?;
     told.extend(on_winner.end()?);
     told.extend(on_loser.end()?);
-    let heard = client.wait_for_more(TAKE_OVER)?;
+    let heard = client.wait_for_answer(winner, TAKE_OVER)?;
     judge.hear(&heard);
     told.extend(heard);
     let seen = addresses.end()?;

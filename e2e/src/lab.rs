@@ -568,6 +568,17 @@ impl Writer {
         })
     }
 
+    /// Waits until it tells of an increment that this server's application acknowledged since the last call, and returns
+    /// all it told meanwhile.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub fn wait_for_answer(&mut self, from: NodeId, limit: Duration) -> Result<Vec<Told>> {
+        self.wait_until(&format!("an increment acknowledged by {from}"), limit, |told| {
+            told.iter().any(|one| matches!(one, Told::Acknowledged { by, .. } if *by == from))
+        })
+    }
+
     /// Waits until what it has told since the last call is enough, and returns it.
     ///
     /// # Errors

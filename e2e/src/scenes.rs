@@ -56,7 +56,7 @@ pub fn kill_active(lab: &mut Lab, writer: &mut Writer, judge: &mut Judge) -> Res
     judge.hear(&writer.told()?);
     let twin = victim.twin();
     lab.wait("the other server takes over", TAKE_OVER, |status| runs(status, twin, twin).then_some(()))?;
-    judge.hear(&writer.wait_for_more(TAKE_OVER)?);
+    judge.hear(&writer.wait_for_answer(twin, TAKE_OVER)?);
     Ok(victim)
 }
 

@@ -39,7 +39,7 @@ fn a_killed_server_comes_back_kept_apart_until_it_is_recovered() -> Result<()> {
     lab.wait("the group is home again", scenes::TAKE_OVER, |status| {
         scenes::runs(status, victim, victim).then_some(())
     })?;
-    judge.hear(&writer.wait_for_more(scenes::TAKE_OVER)?);
+    judge.hear(&writer.wait_for_answer(victim, scenes::TAKE_OVER)?);
     judge.hear(&writer.end()?);
     ensure!(judge.lost == 0, "{} acknowledged increments are missing", judge.lost);
     lab.end()

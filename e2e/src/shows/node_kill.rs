@@ -62,7 +62,7 @@ fn keep_away(lab: &mut Lab, writer: &mut crate::lab::Writer, judge: &mut Judge) 
     lab.wait("the other server takes over after the grace", scenes::TAKE_OVER, |status| {
         scenes::runs(status, twin, twin).then_some(())
     })?;
-    judge.hear(&writer.wait_for_more(scenes::TAKE_OVER)?);
+    judge.hear(&writer.wait_for_answer(twin, scenes::TAKE_OVER)?);
     let gap = judge.take_gap_ms();
     lab.demo(&["start-node", &scenes::name(server)])?;
     scenes::recover(lab, server)?;
