@@ -24,7 +24,7 @@ const FILE_MIB: u64 = 32;
 
 /// What increments may change between the click and the first copied block: about half a second of appends with their
 /// journal.
-const WRITTEN_MEANWHILE: u64 = 512 << 10;
+const WRITTEN_MEANWHILE: u64 = 256 << 10;
 
 /// What may be written with the bytes that were there: metadata that the file system writes back once more.
 const WRITTEN_EQUAL: u64 = 64 << 10;
@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
         let browser = page::log_in(&lab, survivor, DESK).await?;
         browser.picture(&paths::out()?.join("restarted-after-down.png")).await?;
         page::press(&browser, &format!("op-recover-{}", victim.0)).await?;
-        // The work goes on while the copy runs: writes go to both.
+        // The application is in use again from the click on.
         writer = Some(lab.writer("client")?);
         page::see_healthy(&browser, scenes::RECOVER).await?;
         browser.end().await
