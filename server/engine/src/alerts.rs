@@ -110,7 +110,7 @@ fn rebuild_events(
         events.push(EventKind::RebuildDone {
             set: id,
             to: done.to,
-            moved_bytes: done.moved_bytes,
+            moved_bytes: done.moved_bytes + done.compared_moved_bytes,
             compared_bytes: done.compared_bytes,
             took_ms: done.ended.since(done.began) / MILLIS,
         });

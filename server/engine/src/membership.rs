@@ -275,7 +275,9 @@ impl Core {
             self.booted = false;
             self.recover(self.me);
         }
-        let restarted = own.state == ServerState::RestartedAfterDown && !own.recovering;
+        // Each was told to wait for the other: then nobody is at work to recover from.
+        let both = own.recovering && twin.recovering && twin.state == ServerState::RestartedAfterDown;
+        let restarted = own.state == ServerState::RestartedAfterDown && (!own.recovering || both);
         if restarted && self.config.auto_recover && met && !twin_normal && confirmed {
             self.recover(self.me);
         }

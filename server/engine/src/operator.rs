@@ -54,8 +54,11 @@ pub fn expelled(core: &Core, groups: &Groups, server: NodeId) -> bool {
     let serves = |group: &Group| {
         group.register.known().holder == Some(server) && part_on(core, group, server) == Part::Running
     };
-    let counted =
-        |group: &Group| group.in_sync().contains(server) && group.in_sync().count() > 1 && !serves(group);
+    // Nor can the other one put it out whose own copy is the worse.
+    let counted = |group: &Group| {
+        let shared = group.in_sync().contains(server) && group.in_sync().count() > 1;
+        shared && !serves(group) && !group.is_worse(core, server.twin())
+    };
     !groups.values().filter(used).any(counted)
 }
 

@@ -117,9 +117,10 @@ impl Mirror {
             || last.history.first() != self.sb.history.first()
     }
 
-    /// When the next status may be due: only while progress is made.
+    /// When the next status may be due: while progress is made, and when what was told last is out of date.
     fn status_deadline(&self) -> Option<Time> {
-        let busy = self.told.present && (self.rebuild.is_some() || self.waiting_since().is_some());
+        let old = self.told.last.as_ref().is_some_and(|last| last.dirty_blocks != self.map.count());
+        let busy = self.told.present && (old || self.rebuild.is_some() || self.waiting_since().is_some());
         busy.then(|| self.told.at.plus(self.config.timing.status_us))
     }
 

@@ -31,7 +31,7 @@ fn server_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String
     Some(match kind {
         EventKind::ServerUp { server } => {
             let server = names.server(*server);
-            say!(lang, "{server} is up and takes part", "{server} が起動し、クラスタに参加")
+            say!(lang, "{server} is up", "{server} が起動")
         }
         EventKind::ServerDown { server, cause } => down(lang, &names.server(*server), *cause),
         EventKind::ServerRestarted { server, automatic: true } => {
