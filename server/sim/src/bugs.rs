@@ -8,8 +8,8 @@ use mirror::Faults;
 /// A bug that so many seeds do not find is not found.
 pub const SEEDS: u64 = 5_000;
 
-/// Every bug that can be put back and is found, by name. Not in the list, for 500 seeds do not find them:
-/// `clear_bits_before_flush` and `accept_lower_session` of the mirror.
+/// Every bug that can be put back and is found, by name. Not in the list: `accept_lower_session` of the mirror, the second
+/// fence behind the closed connection, which no frame of an earlier session outlives here; the mirror's own test takes it.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Bugs)> {
     let e = EngineFaults::default();
@@ -29,6 +29,7 @@ pub fn all() -> Vec<(&'static str, Bugs)> {
         ("skip_hot_extents_after_crash", mirror(Faults { skip_hot_extents_after_crash: true, ..m })),
         ("flush_local_only", mirror(Faults { flush_local_only: true, ..m })),
         ("rebuild_without_order", mirror(Faults { rebuild_without_order: true, ..m })),
+        ("clear_bits_before_flush", mirror(Faults { clear_bits_before_flush: true, ..m })),
         ("cool_before_bits", mirror(Faults { cool_before_bits: true, ..m })),
     ]
 }
