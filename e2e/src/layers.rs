@@ -193,7 +193,11 @@ fn fresh_seed() -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn build() -> Result<()> {
+/// Builds the program with its page.
+///
+/// # Errors
+/// When it does not build.
+pub fn build() -> Result<()> {
     cargo(&["build", "--locked", "--release"], &[])
 }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::report::{Outcome, Table};
+use crate::{layers, packages};
 
 /// What a show may be told on the command line, as `NAME=VALUE`.
 #[derive(Debug, Default)]
@@ -50,6 +51,8 @@ impl Options {
 struct Show {
     name: &'static str,
     claim: &'static str,
+    /// It runs the program of this work tree: that is built first. The others build what they show.
+    runs_program: bool,
     run: fn(&Options) -> Result<Outcome>,
 }
 
@@ -57,41 +60,49 @@ const SHOWS: &[Show] = &[
     Show {
         name: "first-light",
         claim: "a clean clone, one command: the browser shows two normal servers, the active group, an in-sync mirror",
+        runs_program: false,
         run: first_light::run,
     },
     Show {
         name: "counter-failover",
         claim: "power losses of the active server: no acknowledged increment is missing; red when flush is taken out",
+        runs_program: true,
         run: counter_failover::run,
     },
     Show {
         name: "return-fast-copy",
         claim: "a killed server is recovered by a click: only what changed moves, both copies are identical afterwards",
+        runs_program: true,
         run: return_fast_copy::run,
     },
     Show {
         name: "cut-links",
         claim: "every cable of the active server cut: never two active, the losing side cannot write, then it recovers",
+        runs_program: true,
         run: cut_links::run,
     },
     Show {
         name: "node-kill",
         claim: "the manager killed ten times: the application does not notice; kept away too long, the group fails over",
+        runs_program: true,
         run: node_kill::run,
     },
     Show {
         name: "sim-first",
         claim: "5,000 simulator seeds without a violation, at least three bugs put back are found",
+        runs_program: false,
         run: sim_first::run,
     },
     Show {
         name: "page-live",
         claim: "the page follows a failover and the return live, light, dark, phone, Japanese; axe-core finds nothing",
+        runs_program: true,
         run: page_live::run,
     },
     Show {
         name: "test-time",
         claim: "the whole test run, cold, from a clean clone: its minutes",
+        runs_program: false,
         run: test_time::run,
     },
 ];
@@ -121,7 +132,7 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
     let options = Options::read(options)?;
     println!("{}: {}\n", show.name, show.claim);
     let begun = Instant::now();
-    let mut outcome = match (show.run)(&options) {
+    let mut outcome = match prepare(show).and_then(|()| (show.run)(&options)) {
         Ok(outcome) => outcome,
         Err(error) => {
             println!("\n{error:#}");
@@ -132,4 +143,14 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
     outcome.facts.insert("seconds".to_owned(), serde_json::json!(seconds));
     println!("\n{}", outcome.line(show.name));
     Ok(outcome.holds)
+}
+
+/// What a show runs on: the packages, the browser, and the program as it stands in this work tree (not where `FUTAGO_BIN`
+/// names another).
+fn prepare(show: &Show) -> Result<()> {
+    packages::install()?;
+    if show.runs_program && std::env::var_os("FUTAGO_BIN").is_none() {
+        layers::build()?;
+    }
+    Ok(())
 }
