@@ -29,6 +29,19 @@ pub struct Address {
     pub refreshed: Time,
     /// Announcements made since it was added.
     pub announced: usize,
+    /// The probe in advance.
+    pub probe: Probe,
+}
+
+/// A probe made while a promotion is being prepared: when the group gets there, it need not wait for its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// None, or somebody answered: the step probes.
+    No,
+    /// Under way; answered by then.
+    Asked(ActionId, Time),
+    /// Nobody had the address at that time.
+    Free(Time),
 }
 
 /// A step under way.
@@ -287,7 +300,14 @@ impl Group {
         });
         self.mounts = mounts.collect();
         let addresses = config.addresses.iter().map(|ip| {
-            let fresh = Address { ip: *ip, is: unknown, added: Time(0), refreshed: Time(0), announced: 0 };
+            let fresh = Address {
+                ip: *ip,
+                is: unknown,
+                added: Time(0),
+                refreshed: Time(0),
+                announced: 0,
+                probe: Probe::No,
+            };
             self.addresses.iter().find(|a| a.ip == *ip).cloned().unwrap_or(fresh)
         });
         self.addresses = addresses.collect();

@@ -224,6 +224,7 @@ impl Group {
                 self.begin_incident(core);
             }
             core.urgent = true;
+            self.probe_ahead(core);
         }
         let (stopped, by_blocks) = stop_grants(core, &sets);
         let out = core.now >= self.lease_out_at(core, by_blocks);

@@ -2,7 +2,7 @@
 
 use crate::action::{ActionId, StartCause, Step};
 use crate::core::Core;
-use crate::group::{Group, Readmission, Running, Thing, Timed, role};
+use crate::group::{Group, Probe, Readmission, Running, Thing, Timed, role};
 use crate::input::Outcome;
 use crate::plan::{Is, PlanStep, Target, plan};
 use crate::register::Acks;
@@ -56,6 +56,7 @@ impl Group {
 
     fn begin(&mut self, core: &mut Core, step: PlanStep) {
         let group = self.id;
+        let probed = matches!(step, PlanStep::Address(ip) if self.readds(ip) || self.is_free(ip, core.now));
         let (action, timeout) = match step {
             PlanStep::Right => return,
             PlanStep::Activate(set) => match self.begin_activate(core, set) {
@@ -76,7 +77,9 @@ impl Group {
             PlanStep::Unmount(set) => {
                 (Some(core.perform(Step::Unmount { group, set, force: false }, step::UNMOUNT)), step::UNMOUNT)
             }
-            PlanStep::Address(address) if self.readds(address) => {
+            PlanStep::Address(address) if self.probing(address, core.now) => return,
+            PlanStep::Address(address) if probed => {
+                self.begin_adding(address);
                 (Some(core.perform(Step::AddAddress { group, address }, step::ADDRESS)), step::ADDRESS)
             }
             PlanStep::Address(address) => {
@@ -100,8 +103,33 @@ impl Group {
         };
         self.begin_time(core, step.kind());
         let deadline = core.now.plus(timeout + step::SLACK);
-        let probed = matches!(step, PlanStep::Address(address) if self.readds(address));
         self.running = Some(Running { step, action, probed, deadline });
+    }
+
+    /// Probes every address while the right to the group is being got (DESIGN 6, "the standby probes in advance").
+    pub fn probe_ahead(&mut self, core: &mut Core) {
+        let (group, until) = (self.id, core.now.plus(step::PROBE));
+        for address in self.addresses.iter_mut().filter(|a| a.is == Is::Absent) {
+            let id = core.perform(Step::ProbeAddress { group, address: address.ip }, step::PROBE);
+            address.probe = Probe::Asked(id, until);
+        }
+    }
+
+    /// A probe in advance was answered. Returns whether it was one.
+    fn probed_ahead(&mut self, now: Time, id: ActionId, outcome: &Outcome) -> bool {
+        let asked = |a: &&mut Address| matches!(a.probe, Probe::Asked(asked, _) if asked == id);
+        let Some(address) = self.addresses.iter_mut().find(asked) else { return false };
+        address.probe = if *outcome == Outcome::Done { Probe::Free(now) } else { Probe::No };
+        true
+    }
+
+    fn probing(&self, ip: std::net::IpAddr, now: Time) -> bool {
+        self.addresses.iter().any(|a| a.ip == ip && matches!(a.probe, Probe::Asked(_, until) if now < until))
+    }
+
+    fn is_free(&self, ip: std::net::IpAddr, now: Time) -> bool {
+        let fresh = |at: Time| now.since(at) < timing::PROBE_FRESH;
+        self.addresses.iter().any(|a| a.ip == ip && matches!(a.probe, Probe::Free(at) if fresh(at)))
     }
 
     /// The address was here under this right and was only dropped by the lease: no probe, it is added at once.
@@ -180,6 +208,9 @@ impl Group {
             self.step_performed(core, step, probed, outcome);
             return true;
         }
+        if self.probed_ahead(core.now, id, outcome) {
+            return true;
+        }
         if let crate::group::Look::Asked(asked, _) = self.look
             && asked == id
         {
@@ -241,8 +272,8 @@ impl Group {
             }
         };
         if let (PlanStep::Address(address), false, End::Done) = (step, probed, &end) {
-            // Nobody has it: add it now. From here on it may be here, whatever becomes of the answer.
-            self.set_address(address, Is::Unknown, Time(0));
+            // Nobody has it: add it now.
+            self.begin_adding(address);
             let action = core.perform(Step::AddAddress { group: self.id, address }, step::ADDRESS);
             let deadline = core.now.plus(step::ADDRESS + step::SLACK);
             self.running = Some(Running { step, action: Some(action), probed: true, deadline });
@@ -344,6 +375,14 @@ impl Group {
             core.record_event(EventKind::GroupHeld { group, server, step: kind, reason: reason.clone() });
             self.held = Some((kind, reason));
             self.since = core.wall();
+        }
+    }
+
+    /// From here on it may be here, whatever becomes of the answer.
+    fn begin_adding(&mut self, ip: std::net::IpAddr) {
+        for address in self.addresses.iter_mut().filter(|a| a.ip == ip) {
+            address.is = Is::Unknown;
+            address.probe = Probe::No;
         }
     }
 

@@ -29,6 +29,9 @@ pub const REPORT_QUIET: u64 = SECOND;
 pub const WITNESS_PING: u64 = 500 * MILLIS;
 /// Without a pong for so long the witness counts as lost.
 pub const WITNESS_LOST: u64 = 1_600 * MILLIS;
+/// A probe in advance counts for so long: the other steps of a failover fit in, and a stranger who takes the address meanwhile
+/// is as unlikely as one who takes it right after any probe.
+pub const PROBE_FRESH: u64 = 3 * SECOND;
 /// Between two refreshes of a floating IP; the kernel lifetime given by the shell is a few of these.
 pub const ADDRESS_REFRESH: u64 = SECOND;
 /// When an address is announced again after it was added: neighbours that missed the first ones.
