@@ -2,7 +2,7 @@
 
 use crate::action::{ActionId, StartCause, Step};
 use crate::core::Core;
-use crate::group::{Group, Probe, Readmission, Running, Thing, Timed, role};
+use crate::group::{Address, Group, Probe, Readmission, Running, Thing, Timed, role};
 use crate::input::Outcome;
 use crate::plan::{Is, PlanStep, Target, plan};
 use crate::register::Acks;

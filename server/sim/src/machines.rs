@@ -204,6 +204,7 @@ impl World {
         let timing = MirrorTiming {
             lease_us: u64::from(self.config.timing.lease_ms) * 1_000,
             node_grace_us: u64::from(self.config.timing.node_grace_ms) * 1_000,
+            cool_us: self.cool,
             ..MirrorTiming::default()
         };
         let config =

@@ -14,6 +14,7 @@ use crate::trace::{Column, Detail, Trace};
 use crate::witness::WitnessMachine;
 use engine::action::{ActionId, Step};
 use engine::input::Outcome;
+use mirror::MirrorTiming;
 use mirror::action::OpId;
 use mirror::input::{LocalFault, LocalResult};
 use peer::block::Frame;
@@ -205,7 +206,12 @@ pub struct World {
     pub quiet: bool,
     /// Events handled.
     pub events: u64,
+    /// When an extent leaves the activity log, in microseconds: the usual time, or so short that it happens all the time.
+    pub cool: u64,
 }
+
+/// The short one.
+const COOL_SOON: u64 = 300_000;
 
 impl World {
     /// A cluster at the moment both servers are switched on.
@@ -218,6 +224,8 @@ impl World {
         let plan = options.plan.unwrap_or_else(|| Plan::draw(plan_rng, &config));
         let hosts = [host(NodeId(1), &config, &mut rng), host(NodeId(2), &config, &mut rng)];
         let witness = WitnessMachine::new(&mut rng);
+        let usual = MirrorTiming::default().cool_us;
+        let cool = if rng.percent(50) { COOL_SOON } else { usual };
         let oracles = config.sets.iter().map(|s| (s.id, RefCell::default())).collect();
         let mut world = World {
             queue: Queue::default(),
@@ -237,6 +245,7 @@ impl World {
             next_command: 0,
             quiet: false,
             events: 0,
+            cool,
             config,
             rng,
         };
