@@ -12,6 +12,8 @@ use wire::ids::NodeId;
 
 /// A client gives up on one try after this long and tries again: the outcome of that try is unknown, never "lost".
 const TRY: Duration = Duration::from_millis(1_000);
+/// It gives up on a connection that nobody answers after this long: the gap is measured to about this.
+const CONNECT: Duration = Duration::from_millis(100);
 /// Between two increments, so that one writer does not fill both cores.
 const PAUSE: Duration = Duration::from_millis(4);
 /// Between a failed try and the next.
@@ -113,7 +115,7 @@ fn value(answer: &Value) -> Result<u64> {
 
 /// Asks the demo's application.
 fn ask(address: SocketAddr, method: &str, path: &str) -> Result<Value> {
-    let mut stream = TcpStream::connect_timeout(&address, TRY).context("connect")?;
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT).context("connect")?;
     stream.set_read_timeout(Some(TRY)).context("set a time-out")?;
     stream.set_write_timeout(Some(TRY)).context("set a time-out")?;
     let request = format!(

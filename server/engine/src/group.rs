@@ -563,7 +563,7 @@ impl Group {
         let known = self.register.known();
         let equal = |id: &SetId| {
             let needs = core.sets.get(id).and_then(|s| s.status.as_ref()).is_some_and(|s| s.needs_twin);
-            needs && core.sets.get(id).is_some_and(crate::sets::Set::is_equal)
+            needs && core.sets.get(id).is_some_and(|set| set.is_equal(core.twin.stored_host))
         };
         let left = self.clean && !self.is_here(core);
         known.holder == Some(core.me)

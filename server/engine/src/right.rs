@@ -138,7 +138,8 @@ impl Group {
             return None;
         }
         let sets = core.sets_of(self.id);
-        let equal = |id: &wire::SetId| core.sets.get(id).is_some_and(crate::sets::Set::is_equal);
+        let equal =
+            |id: &wire::SetId| core.sets.get(id).is_some_and(|set| set.is_equal(core.twin.stored_host));
         match self.readmission {
             // The twin failed between switch and proposal: the standing orders put the sets back.
             Readmission::Switched if !open && self.twin_must_go(core) => {

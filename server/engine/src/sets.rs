@@ -5,7 +5,7 @@ use peer::control::{DiskStatus, Done, OrderFault, RebuildResult, Role, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use wire::ids::SECOND;
 use wire::view::Rebuild;
-use wire::{Epoch, GroupId, NodeId, SetId, Time};
+use wire::{Epoch, GroupId, Incarnation, NodeId, SetId, Time};
 
 /// Orders remembered of one set: a turn issues a handful, each ends by its deadline.
 pub const TICKETS_MAX: usize = 256;
@@ -242,10 +242,13 @@ impl Set {
         self.present && self.status.as_ref().is_some_and(sound)
     }
 
-    /// As active: the twin's copy is equal, and every write goes to both.
+    /// As active: the twin's copy is equal, and every write goes to both, in this life of its host: a block link that has not
+    /// noticed yet that the host went down does not count.
     #[must_use]
-    pub fn is_equal(&self) -> bool {
-        let equal = |s: &DiskStatus| s.role == Role::Active && s.linked && s.equal && !s.split;
+    pub fn is_equal(&self, twin_host: Option<Incarnation>) -> bool {
+        let equal = |s: &DiskStatus| {
+            s.role == Role::Active && s.linked && s.equal && !s.split && s.twin_incarnation == twin_host
+        };
         self.present && self.status.as_ref().is_some_and(equal)
     }
 
