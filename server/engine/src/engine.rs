@@ -311,8 +311,10 @@ impl Engine {
         if !own.leaving {
             return;
         }
+        // Of a twin that is not heard, but not judged either, nobody knows: its disk processes may still count on this copy.
+        let judged = self.core.twin.gone && !self.core.blocks_heard(self.core.timing.detect);
         let counts = |group: &Group| {
-            let elsewhere = self.core.twin.part(group.id) == peer::heartbeat::Part::Running;
+            let elsewhere = !judged && self.core.twin.part(group.id) != peer::heartbeat::Part::Down;
             group.is_here(&self.core)
                 || group.running.is_some()
                 || elsewhere && group.in_sync().contains(me) && group.register.known().holder != Some(me)
