@@ -156,6 +156,11 @@ impl Core {
         entry.state == ServerState::Normal && !entry.leaving && there
     }
 
+    /// Nothing is known of the twin's node process at present.
+    pub fn twin_unheard(&self) -> bool {
+        self.twin.gone || self.twin.heard.is_none()
+    }
+
     /// Whether a server's copies may be brought up to date.
     pub fn may_be_rebuilt(&self, server: NodeId) -> bool {
         let entry = self.entry(server);

@@ -14,7 +14,7 @@ use crate::sets::{Set, What};
 use crate::timing::{self, Timing};
 use peer::cluster::{ClusterMessage, StatusGossip};
 use peer::control::{DiskStatus, OrderFault, Role};
-use peer::heartbeat::Heartbeat;
+use peer::heartbeat::{Heartbeat, Part};
 use std::collections::{BTreeMap, VecDeque};
 use wire::alert::EventKind;
 use wire::view::ServerState;
@@ -113,8 +113,11 @@ impl Engine {
         };
         let before = if new_host { Is::Absent } else { Is::Unknown };
         core.sets = core.config.sets.iter().map(|s| (s.id, Set::new(s.id, s.group, before, now))).collect();
-        if crashed {
+        if crashed || record.host.is_none() {
+            // Without a record (a replaced machine) nobody knows what the disks hold either.
             core.crashed_in = core.config.sets.iter().map(|s| s.group).collect();
+        }
+        if crashed {
             let own = core.entry(me);
             if own.state != ServerState::Stopped || own.recovering {
                 core.set_entry(me, ServerState::RestartedAfterDown, false, false);
@@ -314,7 +317,9 @@ impl Engine {
         // Of a twin that is not heard, but not judged either, nobody knows: its disk processes may still count on this copy.
         let judged = self.core.twin.gone && !self.core.blocks_heard(self.core.timing.detect);
         let counts = |group: &Group| {
-            let elsewhere = !judged && self.core.twin.part(group.id) != peer::heartbeat::Part::Down;
+            // Given up, nothing of it is there.
+            let part = self.core.twin.part(group.id);
+            let elsewhere = !judged && !matches!(part, Part::Down | Part::GivenUp);
             group.is_here(&self.core)
                 || group.running.is_some()
                 || elsewhere && group.in_sync().contains(me) && group.register.known().holder != Some(me)

@@ -75,8 +75,8 @@ impl Engine {
     /// What the twin's latest heartbeat says of the copies: its own, and the ones here.
     fn note_whole_copies(&mut self, beat: &Heartbeat) {
         self.core.twin.crashed_in = beat.groups.iter().filter(|g| !g.says.whole).map(|g| g.group).collect();
-        // Said of this life, for its node process is the one echoed.
-        let of_this_life = beat.echo.is_some_and(|echo| echo.node == self.core.node);
+        // Said of this life: a grant names the life that the twin believes in, not only one it has heard of.
+        let of_this_life = beat.grant.is_some_and(|grant| grant.node == self.core.node);
         for told in beat.groups.iter().filter(|told| told.says.twin_whole && of_this_life) {
             let known = self.groups.get(&told.group).map(|group| group.register.known());
             if known.is_some_and(|v| v.epoch == told.epoch && v.holder == Some(beat.from)) {

@@ -275,9 +275,10 @@ impl Core {
             self.booted = false;
             self.recover(self.me);
         }
-        // Each was told to wait for the other: then nobody is at work to recover from.
-        let both = own.recovering && twin.recovering && twin.state == ServerState::RestartedAfterDown;
-        let restarted = own.state == ServerState::RestartedAfterDown && (!own.recovering || both);
+        // Each was told to wait for the other, or the one at work is gone: then nobody is at work to recover from.
+        let both = twin.recovering && twin.state == ServerState::RestartedAfterDown;
+        let deserted = own.recovering && (both || self.twin.gone);
+        let restarted = own.state == ServerState::RestartedAfterDown && (!own.recovering || deserted);
         if restarted && self.config.auto_recover && met && !twin_normal && confirmed {
             self.recover(self.me);
         }

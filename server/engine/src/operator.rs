@@ -138,13 +138,16 @@ fn start_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
 fn recover_server(core: &Core, groups: &Groups, server: NodeId) -> Result<(), RefusalKind> {
     known_server(server)?;
     let entry = core.entry(server);
+    // Its copy of a group waits for a twin that may never return: only an operator can say that it shall serve.
+    let waits = server == core.me && core.twin_unheard() && groups.values().any(|g| g.is_worse(core, server));
     match entry.state {
+        ServerState::Normal if waits => return Ok(()),
         ServerState::Normal => return Err(RefusalKind::ServerNormal),
         ServerState::Stopped => return Err(RefusalKind::ServerStopped),
         ServerState::Down => return Err(RefusalKind::ServerDown),
         ServerState::RestartedAfterDown => {}
     }
-    if entry.recovering {
+    if entry.recovering && !waits {
         return Err(RefusalKind::RecoveryRuns);
     }
     let other = server.twin();
@@ -250,8 +253,10 @@ impl Engine {
                 self.core.recover(server);
                 let own = self.core.entry(self.core.me);
                 if server == self.core.me && !own.recovering {
-                    // With no twin at work this copy is the best there is: the operator's word (invariant 4, "force").
-                    self.core.crashed_in.clear();
+                    // Of an unheard twin nobody knows more: the operator's word (invariant 4, "force"). One that is heard and
+                    // says that its copy is whole keeps its preference.
+                    let (unheard, crashed) = (self.core.twin_unheard(), &self.core.twin.crashed_in);
+                    self.core.crashed_in.retain(|group| !unheard && !crashed.contains(group));
                 }
             }
         }

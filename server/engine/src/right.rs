@@ -106,7 +106,8 @@ impl Group {
         // A server that was down itself does not judge the other one.
         let needed = self.should_run(core) || core.twin.crashed_in.contains(&self.id);
         let sound = core.entry(core.me).state == ServerState::Normal;
-        let used = self.is_here(core) || needed && sound;
+        // Nor does one whose own copy is the worse: that would make it the truth.
+        let used = self.is_here(core) || needed && sound && !self.is_worse(core, core.me);
         used && (unfinished || self.twin_must_go(core))
     }
 
@@ -201,7 +202,7 @@ impl Group {
         let apart = !core.takes_part(twin);
         let given_up = core.twin.part(self.id) == Part::GivenUp && core.twin_present();
         // It does not run, but the holder's copy went down with it: this one is the better.
-        let keeps = aim.is_none() && core.twin.crashed_in.contains(&self.id) && known.holder == Some(twin);
+        let keeps = aim.is_none() && self.is_worse(core, twin) && known.holder == Some(twin);
         let meant = aim == Some(me) || keeps;
         let possible = known.in_sync.contains(me) && meant && (apart || given_up);
         // What was begun is finished: while it is pending nothing is granted to the holder, and only this server can end it.

@@ -344,7 +344,8 @@ impl Group {
             status.role = Role::Standby;
         }
         let left = |id: &SetId| crate::group::set_is(core, *id) != Is::Absent;
-        self.clean = !core.sets_of(self.id).iter().any(left);
+        // One that fenced itself meanwhile was not flushed on both.
+        self.clean = !core.sets_of(self.id).iter().any(left) && !self.given_up;
     }
 
     fn step_failed(&mut self, core: &mut Core, step: PlanStep, reason: String, unknown: bool) {

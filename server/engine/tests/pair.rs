@@ -287,3 +287,42 @@ fn a_holder_wrongly_judged_by_an_isolated_standby_stays_normal() {
     assert!(world.serves(S1));
     world.until(5_000, "in sync again", in_sync);
 }
+
+#[test]
+fn a_server_stops_though_the_node_process_of_a_stopped_groups_holder_was_restarted() {
+    let mut world = ready();
+    assert_eq!(world.command(S1, Operation::StopGroup { group: GROUP }), Ok(()));
+    world.until(3_000, "stopped", |w| w.group_state(S1).0 == GroupState::Stopped);
+    world.node_kill(S1);
+    world.node_start(S1);
+    world.run(3_000);
+    assert_eq!(world.command(S1, Operation::StopServer { server: S2 }), Ok(()));
+    world.until(5_000, "stopped", |w| w.server_state(S1, S2) == ServerState::Stopped);
+}
+
+#[test]
+fn a_copy_that_crashed_waits_for_the_whole_one_whatever_else_its_server_may_run() {
+    let mut config = config();
+    config.auto_recover = true;
+    let other = wire::config::GroupConfig {
+        id: wire::GroupId(2),
+        name: "web".into(),
+        mounts: Vec::new(),
+        addresses: Vec::new(),
+        ..config.groups[0].clone()
+    };
+    config.groups.push(other);
+    let mut world = World::started_with(config);
+    world.until(5_000, "first start", |w| w.serves(S1));
+    world.until(3_000, "first build", in_sync);
+    world.run(1_000);
+    // The standby lives, with everything, but nobody hears it.
+    world.cut_witness(S2);
+    world.cut_all();
+    world.power_off(S1);
+    world.power_on(S1);
+    world.run(40_000);
+    assert!(!world.serves(S1), "{}", world.trace());
+    world.mend();
+    world.until(30_000, "the whole copy takes over", |w| w.serves(S2));
+}

@@ -18,7 +18,8 @@ pub(crate) struct Lease {
     node_away_since: Option<Time>,
     /// As standby: the engine allows renewals.
     pub(crate) granting: bool,
-    /// As standby: when a renewal was last sent; at a start that moment, for a process before this one may have sent one.
+    /// As standby: when the nonce came that the latest renewal echoed, for the holder sent it no later and its lease counts from
+    /// there; at a start that moment, for a process before this one may have sent one.
     pub(crate) last_grant: Option<Time>,
 }
 

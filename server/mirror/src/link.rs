@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     next_alive: Time,
     nonce: u64,
     nonces: VecDeque<(u64, Time)>,
-    twin_nonce: Option<u64>,
+    twin_nonce: Option<(u64, Time)>,
     /// As standby: writes may be applied.
     pub(crate) takes: bool,
     /// Answers awaited, by the sequence they will name.
@@ -381,7 +381,7 @@ impl Mirror {
 
     fn alive_heard(&mut self, nonce: u64, grant: Option<u64>) {
         let Some(link) = &mut self.link else { return };
-        link.twin_nonce = Some(nonce);
+        link.twin_nonce = Some((nonce, self.now));
         let granted = grant.and_then(|grant| link.nonces.iter().find(|(sent, _)| *sent == grant));
         if let Some((_, at)) = granted.copied()
             && self.serving()
@@ -413,10 +413,10 @@ impl Mirror {
             }
         }
         let grant = link.twin_nonce.filter(|_| open && self.lease.granting && self.role == Role::Standby);
-        if grant.is_some() {
-            self.lease.last_grant = Some(now);
+        if let Some((_, came)) = grant {
+            self.lease.last_grant = self.lease.last_grant.max(Some(came));
         }
-        self.send(Body::Alive { nonce, grant }, None);
+        self.send(Body::Alive { nonce, grant: grant.map(|(nonce, _)| nonce) }, None);
     }
 
     /// When the connection wants attention next.

@@ -300,6 +300,8 @@ impl Mirror {
         // Runs in flight give their claims back: the next term of this process would wait for them for ever.
         self.break_rebuild();
         self.suspects.clear();
+        // Left in order, nothing is unstable anywhere: whichever life of the twin comes next has it all.
+        self.unstable_at = None;
         self.lease = self.lease.fresh();
         self.close_link(LinkFault::Restart);
         self.moved = true;

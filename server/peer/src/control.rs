@@ -105,7 +105,7 @@ pub enum FromDisk {
 pub enum Done {
     /// Nothing to add.
     Done,
-    /// Of `Grant { allowed: false }`: when the twin's lease was last renewed from here.
+    /// Of `Grant { allowed: false }`: when the nonce came from which the lease that was granted last counts, at the latest.
     GrantStopped { last: Option<Time> },
 }
 

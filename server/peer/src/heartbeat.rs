@@ -38,7 +38,7 @@ pub struct Heartbeat {
     pub nonce: u64,
     /// The last heartbeat of the receiver that came over this link.
     pub echo: Option<Echo>,
-    /// The receiver's latest nonce, granted for the groups below whose `granted` is set.
+    /// The receiver's latest nonce, granted for the groups below whose `says.granted` is set.
     pub grant: Option<Grant>,
     /// Server states as the sender sees them, by ascending id.
     pub servers: Vec<ServerEntry>,

@@ -162,6 +162,7 @@ impl World {
             disk.present = false;
             disk.said = None;
             disk.role = Role::Standby;
+            disk.made_equal = false;
         }
         self.queue.retain(|(to, _)| *to != server);
         self.open(server.twin(), Party::Twin, false);
@@ -380,7 +381,7 @@ impl World {
             consistent: true,
             history: vec![Generation([1; 16])],
             needs_twin: disk.needs_twin,
-            made_equal: false,
+            made_equal: disk.made_equal,
             linked,
             equal: disk.equal,
             twin_incarnation: Some(twin_host),
@@ -410,6 +411,7 @@ impl World {
         disk.role = Role::Standby;
         disk.lease = None;
         disk.allow = false;
+        disk.made_equal = false;
         disk.said = None;
         self.queue.push_back((server, Input::DiskPresent { set, present: false }));
         self.queue.push_back((server, Input::DiskPresent { set, present: true }));
@@ -557,6 +559,8 @@ impl World {
             DiskOrder::Readmit => {
                 if linked && disk.equal {
                     disk.needs_twin = true;
+                    self.host(server.twin()).disks.get_mut(&set).unwrap().made_equal = true;
+                    self.say(server.twin(), set, false);
                 } else {
                     result = Err(OrderFault::NotEqual);
                 }

@@ -68,6 +68,8 @@ pub struct Disk {
     pub holder: Option<NodeId>,
     pub needs_twin: bool,
     pub equal: bool,
+    /// As standby: made equal since its process started.
+    pub made_equal: bool,
     pub allow: bool,
     pub lease: Option<Option<Time>>,
     pub last_grant: Option<Time>,
@@ -85,6 +87,7 @@ impl Disk {
             holder: None,
             needs_twin: false,
             equal: false,
+            made_equal: false,
             allow: false,
             lease: None,
             last_grant: None,
