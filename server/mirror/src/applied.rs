@@ -215,6 +215,7 @@ impl Mirror {
         self.sb.consistent = true;
         self.sb.alone = false;
         self.sb.active = false;
+        self.sb.made_equal = true;
         self.forget_differences();
         let mark = self.store.superblock();
         self.promises.push(Promise { mark, what: Promised::Built });

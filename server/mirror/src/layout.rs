@@ -103,6 +103,8 @@ pub struct Superblock {
     pub active: bool,
     /// A rebuild compares every block by checksum: the map was filled because nothing was known.
     pub compare_all: bool,
+    /// The twin made this copy equal in the host life `incarnation`.
+    pub made_equal: bool,
 }
 
 /// A control area as read from a backing.
@@ -180,6 +182,7 @@ pub fn format(format: Format) -> Result<Vec<u8>, LayoutFault> {
         alone: false,
         active: false,
         compare_all: false,
+        made_equal: false,
     };
     let length = usize::try_from(control_bytes(format.size)).map_err(|_| LayoutFault::Size)?;
     let mut bytes = vec![0; length];
@@ -246,7 +249,8 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
     put(&mut block, 24, &from.cluster);
     put(&mut block, 40, &from.set.0.to_le_bytes());
     put(&mut block, 42, &[from.side.0, from.holder.map_or(0, |holder| holder.0)]);
-    let flags = [from.consistent, from.alone, from.active, from.compare_all, from.base.is_some()];
+    let (based, equal) = (from.base.is_some(), from.made_equal);
+    let flags = [from.consistent, from.alone, from.active, from.compare_all, based, equal];
     let flags = flags.iter().enumerate().fold(0u8, |all, (i, set)| all | u8::from(*set) << i);
     put(&mut block, 44, &[flags, u8::try_from(from.history.len().min(HISTORY_MAX)).unwrap_or_default()]);
     put(&mut block, 48, &from.size.to_le_bytes());
@@ -290,6 +294,7 @@ fn superblock_read(block: &[u8]) -> Option<Superblock> {
         alone: flags & 2 != 0,
         active: flags & 4 != 0,
         compare_all: flags & 8 != 0,
+        made_equal: flags & 32 != 0,
     })
 }
 

@@ -27,6 +27,7 @@ fn superblock(counter: u64) -> Superblock {
         alone: true,
         active: true,
         compare_all: true,
+        made_equal: true,
     }
 }
 

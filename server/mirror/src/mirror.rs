@@ -135,10 +135,14 @@ impl Mirror {
         for extent in &hot {
             map.set_extent(*extent);
         }
+        let mut sb = area.superblock;
+        // Of another life of the host it says nothing.
+        sb.made_equal &= sb.incarnation == config.incarnation;
         Mirror {
             log: ActivityLog::new(&hot, area.log_sequence),
             lease: Lease::at_start(now),
-            sb: area.superblock,
+            made_equal: sb.made_equal,
+            sb,
             map,
             store: Store::default(),
             ranges: Ranges::default(),
@@ -158,7 +162,6 @@ impl Mirror {
             settle: Settle::default(),
             pair: Pair::Apart,
             finish: None,
-            made_equal: false,
             unstable_at: None,
             suspects: hot,
             rebuild: None,

@@ -550,7 +550,7 @@ fn a_standby_grants_only_while_it_is_allowed() {
     };
     assert_eq!(alive(&mut desk), None);
     // The lease counts from the nonce, however late it is echoed.
-    let came = desk.now - 1;
+    let came = desk.now;
     assert_eq!(desk.order(DiskOrder::Grant { allowed: true }), ["done"]);
     assert_eq!(alive(&mut desk), Some(8));
     assert_eq!(desk.stop_grants(), Some(Time(came)));

@@ -161,7 +161,7 @@ pub struct DiskStatus {
     pub history: Vec<Generation>,
     /// As active: acknowledgements need the twin.
     pub needs_twin: bool,
-    /// As standby: since this process started the twin has made this copy equal, and it was stored so.
+    /// As standby: in this life of the host the twin has made this copy equal, and it was stored so.
     pub made_equal: bool,
     /// The block link is established and both sides have stored its session.
     pub linked: bool,
