@@ -18,7 +18,8 @@ impl Engine {
         }
     }
 
-    /// A lost link is news only while another one has told for a moment that the twin lives: links come and go one by one. Of two servers that both know, the first tells.
+    /// A lost link is news only while another one has told for a moment that the twin lives: links come and go one by one. Of
+    /// two servers that both know, the first tells.
     fn notice_links(&mut self) {
         let tells = self.core.me < self.core.twin_id || !self.core.twin_present();
         let (me, twin) = (self.core.me, self.core.twin_id);

@@ -119,8 +119,8 @@ pub struct Says {
     /// The sender's copy has all that it is counted for: its host did not go down without an orderly end, or the copy was
     /// made equal since.
     pub whole: bool,
-    /// As holder: the receiver's copy is equal, or was left so in order. Said of the life of the receiver that the sender
-    /// echoes.
+    /// As holder: the receiver's copy is equal, or was left so in order. Said of the life of the receiver that
+    /// `Heartbeat::grant` names: the one that the sender believes in.
     pub twin_whole: bool,
 }
 
