@@ -200,6 +200,9 @@ fn can_run(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
         let rebuilding = statuses.iter().any(|s| s.rebuild.is_some_and(|r| r.to == on));
         return Err(if rebuilding { RefusalKind::CopyRebuilding } else { RefusalKind::CopyOutOfDate });
     }
+    if group.is_worse(core, on) {
+        return Err(RefusalKind::CopyMayLack);
+    }
     let known = group.register.known();
     let alone = known.holder == Some(on) && known.in_sync == Servers::only(on);
     if !alone && !core.twin_present() && !core.witness_votes(group.id) {

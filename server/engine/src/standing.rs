@@ -27,9 +27,12 @@ impl Group {
                 if matches!(role, Some(Role::Activating | Role::Active | Role::Deactivating)) {
                     self.order_lease(core, set);
                 }
+                // A set that is being left needs a twin that died meanwhile no more than one that goes on.
+                if matches!(role, Some(Role::Active | Role::Deactivating)) {
+                    self.order_put_out(core, set);
+                }
                 if role == Some(Role::Active) {
                     self.order_rebuild(core, set);
-                    self.order_put_out(core, set);
                     self.order_admitted(core, set);
                 }
             }

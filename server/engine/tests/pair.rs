@@ -4,8 +4,9 @@
 
 mod common;
 use common::*;
+use peer::control::Role;
 use wire::view::{GroupState, ServerState};
-use wire::{EventKind, NodeId, Operation, RefusalKind};
+use wire::{EventKind, NodeId, Operation, RefusalKind, SetId};
 
 fn in_sync(world: &mut World) -> bool {
     let view = world.view(S1);
@@ -325,4 +326,43 @@ fn a_copy_that_crashed_waits_for_the_whole_one_whatever_else_its_server_may_run(
     assert!(!world.serves(S1), "{}", world.trace());
     world.mend();
     world.until(30_000, "the whole copy takes over", |w| w.serves(S2));
+}
+
+#[test]
+fn a_standby_that_dies_while_the_set_is_left_does_not_hold_the_group() {
+    let mut world = ready();
+    world.host(S1).disks.get_mut(&SetId(1)).unwrap().slow_leave = true;
+    assert_eq!(world.command(S1, Operation::StopGroup { group: GROUP }), Ok(()));
+    let role = |w: &mut World| w.host(S1).disks[&SetId(1)].role;
+    world.until(2_000, "leaving", |w| role(w) == Role::Deactivating);
+    world.power_off(S2);
+    world.until(5_000, "left alone", |w| role(w) == Role::Standby);
+    world.run(15_000);
+    assert_eq!(world.group_state(S1), (GroupState::Stopped, None), "{}", world.trace());
+}
+
+#[test]
+fn a_start_on_the_copy_that_may_lack_something_is_refused_with_that_reason() {
+    let mut world = ready();
+    // The holder goes down while its standby is being stopped: that copy is whole, and does not take over.
+    world.witness_off();
+    world.power_off(S1);
+    assert_eq!(world.command(S2, Operation::StopServer { server: S2 }), Ok(()));
+    world.until(5_000, "stopped", |w| w.server_state(S2, S2) == ServerState::Stopped);
+    // Its disk process does not come up, so that nothing is decided yet.
+    world.lose_disk(S2, SetId(1));
+    world.power_on(S1);
+    world.until(3_000, "the twin is heard", |w| w.server_state(S1, S2) == ServerState::Stopped);
+    world.run(500);
+    assert_eq!(world.command(S1, Operation::RecoverServer { server: S1 }), Ok(()));
+    world.until(3_000, "takes part", |w| w.server_state(S1, S1) == ServerState::Normal);
+    let start = Operation::StartGroup { group: GROUP, on: S1 };
+    assert_eq!(world.command(S1, start), Err(RefusalKind::CopyMayLack), "{}", world.trace());
+    let view = world.view(S1);
+    let listed = view.operations.iter().find(|p| p.what == start).unwrap();
+    assert_eq!(listed.refused, Some(RefusalKind::CopyMayLack), "greyed for that reason");
+    // What the reason says first is possible: the other copy serves.
+    world.restart_disk(S2, SetId(1));
+    assert_eq!(world.command(S2, Operation::StartServer { server: S2 }), Ok(()));
+    world.until(10_000, "runs on the whole copy", |w| w.serves(S2));
 }

@@ -187,7 +187,10 @@ impl Mirror {
     }
 
     fn put_out(&mut self, ticket: Ticket, generation: Generation) {
-        if !self.serving() || self.putting_out.is_some() {
+        // Both copies are flushed and equal by then: the twin is needed for nothing more.
+        let left =
+            self.deactivation.as_ref().is_some_and(|ending| matches!(ending.stage, Ending::Storing { .. }));
+        if !self.serving() || self.putting_out.is_some() || left {
             self.answer(ticket, Err(OrderFault::WrongRole));
             return;
         }
@@ -253,11 +256,14 @@ impl Mirror {
             Ending::Closing | Ending::Reopening => None,
             Ending::Draining => {
                 let in_sync = !self.needs_twin || (joint && self.map.count() == 0 && self.finish.is_none());
+                // A new generation is stored before anything counts from it.
+                let in_sync = in_sync && self.putting_out.is_none();
                 let drained = self.requests.idle() && self.flushes.idle() && in_sync;
                 drained.then(|| Ending::Flushing { round: self.flushes.want_next(), joint })
             }
-            // The link came or went meanwhile: again.
+            // The link came or went meanwhile, or the twin is being put out: again.
             Ending::Flushing { joint: was, .. } if was != joint => Some(Ending::Draining),
+            Ending::Flushing { .. } | Ending::Saving if self.putting_out.is_some() => Some(Ending::Draining),
             Ending::Flushing { round, .. } => (self.flushes.done >= round).then_some(Ending::Saving),
             Ending::Saving if self.map.has_stale() => {
                 if self.store.is_idle() {

@@ -591,3 +591,29 @@ fn a_device_in_use_is_not_deactivated() {
     assert_eq!(desk.input(Input::LocalDone { op, result }), ["refused InUse"]);
     assert_eq!(desk.write(1, 0, 4096), ["store log"]);
 }
+
+#[test]
+fn a_twin_that_dies_while_the_set_is_left_is_put_out_and_the_set_is_left_alone() {
+    let mut desk = in_sync();
+    desk.write(1, 0, 4096);
+    desk.local();
+    desk.local();
+    desk.written();
+    assert_eq!(desk.order(DiskOrder::Deactivate), ["close front end"]);
+    assert_eq!(desk.local(), ["send Flush", "flush"]);
+    desk.local();
+    let put_out = DiskOrder::PutOut { generation: Generation([9; 16]) };
+    let first = desk.order(put_out.clone());
+    assert!(first.contains(&"close Restart".to_string()), "{first:?}");
+    assert_eq!(desk.order(put_out), ["refused WrongRole"], "one is under way");
+    let mut told = Vec::new();
+    for _ in 0..16 {
+        if desk.ops.is_empty() {
+            break;
+        }
+        told.extend(desk.local());
+    }
+    assert_eq!(told.iter().filter(|word| *word == "done").count(), 2, "put out, then left: {told:?}");
+    assert!(told.contains(&"flush".to_string()), "flushed once more, alone: {told:?}");
+    assert!(told.iter().any(|word| word.contains("page")), "what the twin may lack is recorded: {told:?}");
+}

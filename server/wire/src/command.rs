@@ -82,6 +82,8 @@ pub enum RefusalKind {
     CopyOutOfDate,
     /// The copy on that server is being rebuilt.
     CopyRebuilding,
+    /// The copy on that server may lack what it had not flushed when its host went down; the other one does not.
+    CopyMayLack,
     /// Both sides changed; a person must choose first.
     CopySplit,
     /// No majority of the register's acceptors answers (servers and witness).
@@ -131,6 +133,7 @@ impl RefusalKind {
             RefusalKind::NoCluster => 2051,
             RefusalKind::EngineHalted => 2052,
             RefusalKind::TooMany => 2053,
+            RefusalKind::CopyMayLack => 2054,
         }
     }
 }

@@ -405,9 +405,16 @@ impl World {
         }
     }
 
+    /// The process of a set ends, and cannot be started again until `restart_disk`.
+    pub fn lose_disk(&mut self, server: NodeId, set: SetId) {
+        self.host(server).disks.get_mut(&set).unwrap().present = false;
+        self.queue.push_back((server, Input::DiskPresent { set, present: false }));
+    }
+
     /// The process of a set ends at once, and node starts a fresh one.
     pub fn restart_disk(&mut self, server: NodeId, set: SetId) {
         let disk = self.host(server).disks.get_mut(&set).unwrap();
+        disk.present = true;
         disk.role = Role::Standby;
         disk.lease = None;
         disk.allow = false;
@@ -548,12 +555,23 @@ impl World {
             }
             DiskOrder::Deactivate => {
                 assert!(!host.mounted.contains(&set), "deactivated while mounted");
+                if disk.slow_leave && disk.needs_twin {
+                    disk.role = Role::Deactivating;
+                    disk.leaving = Some(order.ticket);
+                    self.say(server, set, false);
+                    return;
+                }
                 disk.role = Role::Standby;
             }
             DiskOrder::Fence => disk.role = Role::Fenced,
             DiskOrder::PutOut { .. } => {
                 disk.needs_twin = false;
                 disk.equal = false;
+                if let Some(ticket) = disk.leaving.take() {
+                    disk.role = Role::Standby;
+                    let said = FromDisk::Done { ticket, result: Ok(Done::Done) };
+                    self.queue.push_back((server, Input::DiskSaid { set, said }));
+                }
             }
             DiskOrder::AllowRebuild { allowed } => disk.allow = *allowed,
             DiskOrder::Readmit => {

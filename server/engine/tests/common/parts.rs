@@ -74,6 +74,10 @@ pub struct Disk {
     pub lease: Option<Option<Time>>,
     pub last_grant: Option<Time>,
     pub present: bool,
+    /// A deactivation ends only when the twin is not needed: its last flush is on the way to it.
+    pub slow_leave: bool,
+    /// The deactivation under way.
+    pub leaving: Option<peer::control::Ticket>,
     /// Orders fail with this until cleared.
     pub refuse: Option<OrderFault>,
     pub said: Option<DiskStatus>,
@@ -92,6 +96,8 @@ impl Disk {
             lease: None,
             last_grant: None,
             present: false,
+            slow_leave: false,
+            leaving: None,
             refuse: None,
             said: None,
         }

@@ -114,6 +114,16 @@ fn words(kind: RefusalKind) -> (Pair, Pair) {
             ("the copy on that server is not complete", "Possible when the rebuild ends: wait for it"),
             ("そのサーバの複製は構築中です", "ミラー構築の完了後に実行できます"),
         ),
+        RefusalKind::CopyMayLack => (
+            (
+                "the copy on that server may lack the last writes before it went down, and the other one has them",
+                "Start it on the other server first: then this copy is brought up to date",
+            ),
+            (
+                "そのサーバの複製はダウン直前の更新を欠いている可能性があり、もう一方は揃っています",
+                "先にもう一方のサーバで起動してください。その後この複製が最新になります",
+            ),
+        ),
         RefusalKind::CopySplit => (
             ("both sides of the mirror set changed", "Choose the side that is kept first"),
             ("ミラーセットが両系で更新されています", "先に残す側を選択してください"),

@@ -26,7 +26,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 24;
+const KINDS_OF_REFUSAL: usize = 25;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -35,7 +35,7 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::ServerDown, RefusalKind::ServerNotRecovered, RefusalKind::ServerStopped, RefusalKind::ServerNormal,
     RefusalKind::RecoveryRuns, RefusalKind::CopyOutOfDate, RefusalKind::CopyRebuilding, RefusalKind::CopySplit,
     RefusalKind::NoQuorum, RefusalKind::NoRight, RefusalKind::Held, RefusalKind::TwinAway, RefusalKind::Unreachable,
-    RefusalKind::NoCluster, RefusalKind::EngineHalted, RefusalKind::TooMany,
+    RefusalKind::NoCluster, RefusalKind::EngineHalted, RefusalKind::TooMany, RefusalKind::CopyMayLack,
 ];
 
 fn events() -> Vec<EventKind> {
