@@ -29,6 +29,7 @@ mod ring;
 mod run;
 mod token;
 mod turn;
+mod zero;
 
 pub use format::format;
 pub use mirror::layout::{control_bytes, data_bytes};

@@ -15,6 +15,7 @@ impl Loop {
     pub(crate) fn perform(&mut self, action: Action) {
         match action {
             Action::WriteLocal { op, range, data } => self.write_local(op, range, data),
+            Action::ZeroLocal { op, range, unmap } => self.zero_local(op, range, unmap),
             Action::ReadLocal { op, range, into } => self.read_local(op, range, into),
             Action::HashLocal { op, range } => {
                 self.parts.backing.hash(op, self.data_at + range.offset, range.length as usize);
@@ -38,7 +39,9 @@ impl Loop {
             },
             Action::Reply { request, errno } => {
                 if let Some(front) = &mut self.front {
-                    front.answer(request, errno);
+                    let next = front.answer(request, errno);
+                    self.next_request = front.next();
+                    self.inputs.extend(next.map(Input::from));
                 }
             }
             Action::CloseLink { reason } => {

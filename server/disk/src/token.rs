@@ -23,11 +23,37 @@ pub(crate) enum Token {
     Receive(u32),
 }
 
+/// A range on its way to reading as zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ZeroJob {
+    pub op: OpId,
+    /// On the backing.
+    pub offset: u64,
+    pub length: u64,
+    pub way: ZeroWay,
+    /// Of [`ZeroWay::Write`]: bytes written before, and in the write under way.
+    pub done: u64,
+    pub part: u64,
+}
+
+/// How a range comes to read as zeroes, the cheapest first. Whatever a backing can do, the content is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ZeroWay {
+    /// The space is given back: `fallocate` punches a hole (a device: discards what then reads as zeroes).
+    Punch,
+    /// The space is kept: `fallocate` marks it (a device: writes zeroes by its own command).
+    Mark,
+    /// Zeroes are written.
+    Write,
+}
+
 /// An operation on the backing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskJob {
     /// Data written for the core.
     Write { op: OpId, length: usize },
+    /// A range of the data zeroed for the core.
+    Zero(ZeroJob),
     /// Data read for the core.
     Read { op: OpId, length: usize, into: Data },
     /// Data made durable for the core.

@@ -3,7 +3,7 @@
 use crate::backing::{Backing, Durable};
 use crate::control::Control;
 use crate::device::Worker;
-use crate::fuse::{Front, Taken, Wanted};
+use crate::fuse::{Front, Taken};
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
 use crate::limits::{REQUESTS_PER_TURN, SPIN_REQUESTS_MAX};
@@ -13,6 +13,7 @@ use crate::pools::Pools;
 use crate::ring::memory::Buffer;
 use crate::ring::{Completion, Ring};
 use crate::token::{DiskJob, Token};
+use crate::zero::Zeroing;
 use mirror::Mirror;
 use mirror::action::{ControlWrite, Data, OpId};
 use mirror::input::{Input, LocalFault, LocalResult, PayloadId};
@@ -63,7 +64,7 @@ pub(crate) struct Loop {
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) front: Option<Front>,
     fronts: u32,
-    next_request: u64,
+    pub(crate) next_request: u64,
     front_waits: bool,
     pub(crate) stream: Option<Stream>,
     streams: u32,
@@ -77,6 +78,7 @@ pub(crate) struct Loop {
     pub(crate) buffers: BTreeMap<OpId, Arc<Buffer>>,
     pub(crate) control_jobs: VecDeque<ControlJob>,
     pub(crate) device: Option<PathBuf>,
+    pub(crate) zeroing: Zeroing,
     pub(crate) exit: bool,
     /// Something of the data path happened in this turn.
     active: bool,
@@ -104,6 +106,7 @@ impl Loop {
             buffers: BTreeMap::new(),
             control_jobs: VecDeque::new(),
             device: None,
+            zeroing: Zeroing::default(),
             exit: false,
             active: false,
         }
@@ -248,6 +251,7 @@ impl Loop {
         };
         match job {
             DiskJob::Write { op, length } => self.feed(Input::LocalDone { op, result: whole(length) }),
+            DiskJob::Zero(job) => self.zeroed(job, result),
             DiskJob::Flush { op } => {
                 let result = result.map(|_| LocalResult::Done).map_err(|errno| LocalFault { errno });
                 self.feed(Input::LocalDone { op, result });
@@ -340,11 +344,7 @@ impl Loop {
             match taken {
                 Taken::Wanted(wanted) => {
                     self.active = true;
-                    self.feed(match wanted {
-                        Wanted::Write(request, range) => Input::Write { request, range },
-                        Wanted::Read(request, range) => Input::Read { request, range },
-                        Wanted::Flush(request) => Input::Flush { request },
-                    });
+                    self.feed(wanted.into());
                 }
                 Taken::Served => {}
                 Taken::Empty => self.front_waits = false,

@@ -29,6 +29,8 @@ pub enum Data {
 pub enum Action {
     /// Write data to the local disk.
     WriteLocal { op: OpId, range: Range, data: Data },
+    /// Make the range of the local disk read as zeroes. `unmap`: the space may be given back; the content is the same.
+    ZeroLocal { op: OpId, range: Range, unmap: bool },
     /// Read the local disk into a request's buffer or a fresh buffer.
     ReadLocal { op: OpId, range: Range, into: Data },
     /// Read the local disk and hash each 4096-byte block; nothing is kept.

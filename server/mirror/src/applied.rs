@@ -24,6 +24,7 @@ pub(crate) struct Applied {
 enum Work {
     Write(PayloadId),
     Copy(PayloadId),
+    Zero { unmap: bool },
     Check(Vec<[u8; HASH_BYTES]>),
 }
 
@@ -51,6 +52,7 @@ impl Mirror {
         let work = match (body, payload) {
             (Body::Write { offset, length }, Some(payload)) => Some((offset, length, Work::Write(payload))),
             (Body::Copy { offset, length }, Some(payload)) => Some((offset, length, Work::Copy(payload))),
+            (Body::Zero { offset, length, unmap }, None) => Some((offset, length, Work::Zero { unmap })),
             (Body::Check { offset, hashes }, None) => {
                 let length = u32::try_from(hashes.len() as u64 * BLOCK_BYTES).unwrap_or(PAYLOAD_BYTES_MAX);
                 Some((offset, length, Work::Check(hashes)))
@@ -83,6 +85,7 @@ impl Mirror {
             Work::Write(payload) | Work::Copy(payload) => {
                 (Op::Apply, Action::WriteLocal { op, range, data: Data::Payload(payload) })
             }
+            Work::Zero { unmap } => (Op::Apply, Action::ZeroLocal { op, range, unmap }),
             Work::Check(_) => (Op::Check, Action::HashLocal { op, range }),
         };
         self.ops.insert(op, kind);
@@ -102,6 +105,7 @@ impl Mirror {
                 self.drop_payload(Some(payload));
                 Body::Copied { of }
             }
+            Work::Zero { .. } => Body::Written { of },
             Work::Check(_) => return,
         };
         self.answer_twin(applied.connection, of, body, fault);

@@ -30,6 +30,9 @@ pub struct Range {
 pub enum Input {
     /// The front end wants to write; the payload is parked.
     Write { request: RequestId, range: Range },
+    /// The front end wants the range to read as zeroes (discard, write-zeroes); longer than a payload may be, at most
+    /// `peer::block::ZERO_BYTES_MAX`. `unmap`: both disks may give the space back.
+    Zero { request: RequestId, range: Range, unmap: bool },
     /// The front end wants to read.
     Read { request: RequestId, range: Range },
     /// The front end wants everything acknowledged so far made durable.

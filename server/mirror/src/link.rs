@@ -264,7 +264,8 @@ impl Mirror {
             | Body::BuildReady
             | Body::BuildDone { .. }
             | Body::BuildStored
-            | Body::Failed { .. } => self.close_link(LinkFault::Protocol),
+            | Body::Failed { .. }
+            | Body::Zero { .. } => self.close_link(LinkFault::Protocol),
         }
     }
 
@@ -344,7 +345,7 @@ impl Mirror {
             Body::Refused { .. } => self.close_link(LinkFault::Restart),
             Body::Hello(_) | Body::SessionStored => self.close_link(LinkFault::Protocol),
             // To the standby.
-            Body::Write { .. } | Body::Copy { .. } | Body::Check { .. } => {
+            Body::Write { .. } | Body::Zero { .. } | Body::Copy { .. } | Body::Check { .. } => {
                 self.work_received(sequence, frame.body, payload);
             }
             Body::Flush => self.flush_received(sequence),

@@ -191,6 +191,7 @@ impl Mirror {
         self.judge_lease();
         match input {
             Input::Write { request, range } => self.write_asked(request, range),
+            Input::Zero { request, range, unmap } => self.zero_asked(request, range, unmap),
             Input::Read { request, range } => self.read_asked(request, range),
             Input::Flush { request } => self.flush_asked(request),
             Input::LocalDone { op, result } => self.local_done(op, result),

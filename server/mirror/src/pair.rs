@@ -231,9 +231,9 @@ impl Mirror {
         self.moved = true;
         let again = self.requests.writes.iter();
         let again = again.filter(|(_, writing)| writing.issued && writing.twin == Twin::NotSent);
-        let again: Vec<_> = again.map(|(id, writing)| (*id, writing.request, writing.range)).collect();
-        for (id, request, range) in again {
-            self.send_write(id, request, range);
+        let again: Vec<u64> = again.map(|(id, _)| *id).collect();
+        for id in again {
+            self.send_write(id);
         }
         if !self.needs_twin || news || self.map.count() > 0 {
             self.rebuild = Some(Rebuild::new(self.rebuild_kind, self.map.count(), self.now));

@@ -6,7 +6,7 @@ use crate::input::{LocalFault, Range, RequestId};
 use crate::log::{Heat, blocks};
 use crate::mirror::{Mirror, Op};
 use crate::pair::{Awaited, Pair};
-use peer::block::{Body, PAYLOAD_BYTES_MAX, SECTOR_BYTES};
+use peer::block::{Body, PAYLOAD_BYTES_MAX, SECTOR_BYTES, ZERO_BYTES_MAX};
 use peer::control::Role;
 use std::collections::{BTreeMap, VecDeque};
 use wire::Time;
@@ -34,9 +34,18 @@ pub(crate) struct Requests {
 /// What a held request wants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
-    Write(Range),
+    Write(Range, Content),
     Read(Range),
     Flush,
+}
+
+/// What a write leaves in its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The request's payload.
+    Payload,
+    /// Zeroes; the disks may give the space back.
+    Zeroes { unmap: bool },
 }
 
 /// What the twin has of a write.
@@ -55,6 +64,7 @@ pub(crate) enum Twin {
 pub(crate) struct Writing {
     pub(crate) request: RequestId,
     pub(crate) range: Range,
+    pub(crate) content: Content,
     pub(crate) began: Time,
     /// The extents are hot and the local disk has been asked.
     pub(crate) issued: bool,
@@ -76,19 +86,23 @@ impl Requests {
 
 impl Mirror {
     pub(crate) fn write_asked(&mut self, request: RequestId, range: Range) {
-        self.asked(request, Wanted::Write(range), Some(range));
+        self.asked(request, Wanted::Write(range, Content::Payload), Some((range, PAYLOAD_BYTES_MAX)));
+    }
+
+    pub(crate) fn zero_asked(&mut self, request: RequestId, range: Range, unmap: bool) {
+        self.asked(request, Wanted::Write(range, Content::Zeroes { unmap }), Some((range, ZERO_BYTES_MAX)));
     }
 
     pub(crate) fn read_asked(&mut self, request: RequestId, range: Range) {
-        self.asked(request, Wanted::Read(range), Some(range));
+        self.asked(request, Wanted::Read(range), Some((range, PAYLOAD_BYTES_MAX)));
     }
 
     pub(crate) fn flush_asked(&mut self, request: RequestId) {
         self.asked(request, Wanted::Flush, None);
     }
 
-    fn asked(&mut self, request: RequestId, wanted: Wanted, range: Option<Range>) {
-        if range.is_some_and(|range| !self.fits(range)) {
+    fn asked(&mut self, request: RequestId, wanted: Wanted, range: Option<(Range, u32)>) {
+        if range.is_some_and(|(range, most)| !self.fits(range, most)) {
             self.act(Action::Reply { request, errno: EINVAL });
             return;
         }
@@ -109,10 +123,10 @@ impl Mirror {
         }
     }
 
-    fn fits(&self, range: Range) -> bool {
+    fn fits(&self, range: Range, most: u32) -> bool {
         let length = u64::from(range.length);
         range.length > 0
-            && range.length <= PAYLOAD_BYTES_MAX
+            && range.length <= most
             && range.offset.is_multiple_of(SECTOR_BYTES)
             && length.is_multiple_of(SECTOR_BYTES)
             && range.offset.checked_add(length).is_some_and(|end| end <= self.sb.size)
@@ -121,11 +135,12 @@ impl Mirror {
     fn start(&mut self, request: RequestId, wanted: Wanted) {
         self.moved = true;
         match wanted {
-            Wanted::Write(range) => {
+            Wanted::Write(range, content) => {
                 let id = self.fresh();
                 let writing = Writing {
                     request,
                     range,
+                    content,
                     began: self.now,
                     issued: false,
                     local: None,
@@ -187,24 +202,32 @@ impl Mirror {
         let needs_twin = self.needs_twin;
         let Some(writing) = self.requests.writes.get_mut(&id) else { return };
         writing.issued = true;
-        let (request, range) = (writing.request, writing.range);
+        let (request, range, content) = (writing.request, writing.range, writing.content);
         if !joined && !needs_twin {
             writing.twin = Twin::NotNeeded;
             let (first, count) = blocks(range.offset, u64::from(range.length));
             self.map.set(first, count);
         }
         if joined {
-            self.send_write(id, request, range);
+            self.send_write(id);
         }
         let op = OpId(id);
         self.ops.insert(op, Op::Write);
-        self.act(Action::WriteLocal { op, range, data: Data::Request(request) });
+        self.act(match content {
+            Content::Payload => Action::WriteLocal { op, range, data: Data::Request(request) },
+            Content::Zeroes { unmap } => Action::ZeroLocal { op, range, unmap },
+        });
     }
 
     /// Sends a write to the twin.
-    pub(crate) fn send_write(&mut self, id: u64, request: RequestId, range: Range) {
-        let body = Body::Write { offset: range.offset, length: range.length };
-        let sequence = self.send(body, Some(Data::Request(request)));
+    pub(crate) fn send_write(&mut self, id: u64) {
+        let Some(writing) = self.requests.writes.get(&id) else { return };
+        let Range { offset, length } = writing.range;
+        let (body, data) = match writing.content {
+            Content::Payload => (Body::Write { offset, length }, Some(Data::Request(writing.request))),
+            Content::Zeroes { unmap } => (Body::Zero { offset, length, unmap }, None),
+        };
+        let sequence = self.send(body, data);
         if let Some(link) = &mut self.link {
             link.awaited.insert(sequence, Awaited::Write(id));
         }

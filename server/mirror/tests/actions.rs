@@ -70,6 +70,10 @@ impl Desk {
                 op(id);
                 format!("write {} {} from {}", range.offset, range.length, data_word(data))
             }
+            Action::ZeroLocal { op: id, range, unmap } => {
+                op(id);
+                format!("zero {} {}{}", range.offset, range.length, if unmap { " unmap" } else { "" })
+            }
             Action::ReadLocal { op: id, range, into } => {
                 op(id);
                 format!("read {} {} into {}", range.offset, range.length, data_word(into))
@@ -98,7 +102,11 @@ impl Desk {
             Action::Send { frame, data } => {
                 if matches!(
                     frame.body,
-                    Body::Write { .. } | Body::Flush | Body::Copy { .. } | Body::Check { .. }
+                    Body::Write { .. }
+                        | Body::Zero { .. }
+                        | Body::Flush
+                        | Body::Copy { .. }
+                        | Body::Check { .. }
                 ) {
                     self.asked.push(frame.sequence);
                 }
@@ -347,6 +355,52 @@ fn a_write_in_sync_goes_to_both_and_is_answered_by_both() {
 }
 
 #[test]
+fn zeroes_go_to_both_without_payload_in_order_with_writes_and_again_after_a_break() {
+    let mut desk = in_sync();
+    let zero = |desk: &mut Desk, request, offset, length, unmap| {
+        let range = Range { offset, length };
+        desk.input(Input::Zero { request: RequestId(request), range, unmap })
+    };
+    // 32 MiB from the middle of an extent: 33 extents made hot at once, before anything else.
+    assert_eq!(zero(&mut desk, 1, 512, 32 << 20, true), ["store log"]);
+    // Its far end is waited for, what lies behind is not.
+    assert_eq!(desk.write(2, 32 << 20, 512), [""; 0]);
+    assert_eq!(desk.write(3, (32 << 20) + 512, 512), [""; 0]);
+    assert_eq!(
+        desk.local(),
+        [
+            "send Zero",
+            "zero 512 33554432 unmap",
+            "send Write of request 3",
+            "write 33554944 512 from request 3"
+        ]
+    );
+    desk.local();
+    assert_eq!(desk.written(), ["reply 1 0", "send Write of request 2", "write 33554432 512 from request 2"]);
+    // Longer than one may be, outside, not whole sectors: refused.
+    assert_eq!(zero(&mut desk, 4, 0, (32 << 20) + 512, true), ["reply 4 22"]);
+    assert_eq!(zero(&mut desk, 5, SIZE - 512, 1024, false), ["reply 5 22"]);
+    assert_eq!(zero(&mut desk, 6, 0, 100, false), ["reply 6 22"]);
+    // Sent again when the twin is back; the whole range is unstable until then.
+    desk.local();
+    desk.local();
+    desk.written();
+    desk.written();
+    assert_eq!(zero(&mut desk, 7, 0, 4096, false), ["send Zero", "zero 0 4096"]);
+    assert_eq!(desk.local(), [""; 0]);
+    desk.input(Input::LinkLost);
+    desk.asked.clear();
+    let again = desk.meet(&[G1], true);
+    assert!(again.contains(&"send Zero".into()), "{again:?}");
+    assert_eq!(desk.written(), ["reply 7 0"]);
+    // Put out: every block of the three is recorded.
+    desk.input(Input::LinkLost);
+    desk.order(DiskOrder::PutOut { generation: G2 });
+    desk.local();
+    assert_eq!(desk.mirror.status().dirty_blocks, (32 << 20) / 4096 + 1);
+}
+
+#[test]
 fn a_flush_in_sync_flushes_both() {
     let mut desk = in_sync();
     assert_eq!(desk.input(Input::Flush { request: RequestId(1) }), ["send Flush", "flush"]);
@@ -436,6 +490,8 @@ fn a_standby_applies_overlapping_writes_in_order_and_answers_each() {
     assert_eq!(desk.twin_with(write(0, 8192), Some(PayloadId(1))), ["write 0 8192 from payload 1"]);
     assert_eq!(desk.twin_with(write(4096, 512), Some(PayloadId(2))), [""; 0]);
     assert_eq!(desk.twin_with(write(65_536, 512), Some(PayloadId(3))), ["write 65536 512 from payload 3"]);
+    let zero = Body::Zero { offset: 4096, length: 32 << 20, unmap: true };
+    assert_eq!(desk.twin(zero), [""; 0], "after the writes it overlaps");
     assert_eq!(desk.local(), ["release payload 1", "send Written", "write 4096 512 from payload 2"]);
     assert_eq!(desk.twin(Body::Flush), ["flush"]);
     assert_eq!(
@@ -444,8 +500,10 @@ fn a_standby_applies_overlapping_writes_in_order_and_answers_each() {
     );
     // The link goes: what was begun comes to its end unanswered.
     assert_eq!(desk.twin_with(write(4096, 512), Some(PayloadId(4))), [""; 0]);
+    assert_eq!(desk.local(), ["release payload 3", "send Written"]);
+    assert_eq!(desk.local(), ["release payload 2", "send Written", "zero 4096 33554432 unmap"]);
     assert_eq!(desk.input(Input::LinkLost), ["release payload 4"]);
-    assert_eq!(desk.local(), ["release payload 3"]);
+    assert_eq!(desk.local(), [""; 0]);
 }
 
 #[test]

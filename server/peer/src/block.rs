@@ -21,6 +21,9 @@ pub const BLOCK_BYTES: u64 = 4096;
 pub const SECTOR_BYTES: u64 = 512;
 /// Longest payload: the largest request of the front end (max_write 1 MiB, DATA-PATH) and of a rebuild run.
 pub const PAYLOAD_BYTES_MAX: u32 = 1024 * 1024;
+/// Longest range of one `Zero`: long enough that a whole terabyte is discarded in a few ten thousand frames, short enough that a
+/// disk that must write the zeroes does so well within the time a write may take.
+pub const ZERO_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// Blocks of the longest run, and so the most hashes of one `Check`.
 pub const RUN_BLOCKS_MAX: usize = (PAYLOAD_BYTES_MAX as u64 / BLOCK_BYTES) as usize;
 /// Bytes of bits in one page of the dirty map: a 4096-byte page less its 32-byte header.
@@ -89,6 +92,9 @@ pub enum Body {
     Leaving,
     /// The sender takes nothing on this connection.
     Refused { reason: Refused },
+    /// The range reads as zeroes from here on; no payload, at most [`ZERO_BYTES_MAX`]. `unmap`: the disk may give the space
+    /// back. Ordered among writes as they are, answered by `Written`.
+    Zero { offset: u64, length: u32, unmap: bool },
 }
 
 /// Who a side is and where its copy stands.
@@ -160,7 +166,8 @@ impl Frame {
             | Body::Alive { .. }
             | Body::Failed { .. }
             | Body::Leaving
-            | Body::Refused { .. } => 0,
+            | Body::Refused { .. }
+            | Body::Zero { .. } => 0,
         }
     }
 
@@ -171,8 +178,9 @@ impl Frame {
     pub fn check(&self) -> Result<(), FrameFault> {
         match &self.body {
             Body::Hello(hello) => hello.check(),
-            Body::Write { offset, length } => check_run(*offset, *length, SECTOR_BYTES),
-            Body::Copy { offset, length } => check_run(*offset, *length, BLOCK_BYTES),
+            Body::Write { offset, length } => check_run(*offset, *length, SECTOR_BYTES, PAYLOAD_BYTES_MAX),
+            Body::Copy { offset, length } => check_run(*offset, *length, BLOCK_BYTES, PAYLOAD_BYTES_MAX),
+            Body::Zero { offset, length, .. } => check_run(*offset, *length, SECTOR_BYTES, ZERO_BYTES_MAX),
             Body::Check { offset, hashes } => {
                 limit("hashes", hashes.is_empty() || hashes.len() > RUN_BLOCKS_MAX)?;
                 limit("offset", !offset.is_multiple_of(BLOCK_BYTES) || offset.checked_add(1 << 20).is_none())
@@ -211,7 +219,7 @@ fn limit(field: &'static str, broken: bool) -> Result<(), FrameFault> {
     if broken { Err(FrameFault::Limit { field }) } else { Ok(()) }
 }
 
-fn check_run(offset: u64, length: u32, unit: u64) -> Result<(), FrameFault> {
-    limit("length", length == 0 || length > PAYLOAD_BYTES_MAX || !u64::from(length).is_multiple_of(unit))?;
+fn check_run(offset: u64, length: u32, unit: u64, most: u32) -> Result<(), FrameFault> {
+    limit("length", length == 0 || length > most || !u64::from(length).is_multiple_of(unit))?;
     limit("offset", !offset.is_multiple_of(unit) || offset.checked_add(u64::from(length)).is_none())
 }

@@ -1,7 +1,7 @@
 //! Codec of the block frames: everything survives the way there and back, nothing damaged does, nothing panics.
 
 use super::*;
-use crate::block::{HOT_MAX, Hello, MAP_PAGE_BYTES, Refused};
+use crate::block::{HOT_MAX, Hello, MAP_PAGE_BYTES, Refused, ZERO_BYTES_MAX};
 use wire::{Generation, Incarnation, NodeId, SetId};
 
 fn frames() -> Vec<Frame> {
@@ -43,6 +43,7 @@ fn frames() -> Vec<Frame> {
         Body::Failed { of: 4, errno: 5 },
         Body::Leaving,
         Body::Refused { reason: Refused::Stale },
+        Body::Zero { offset: 512, length: ZERO_BYTES_MAX, unmap: true },
     ];
     let number = |(i, body)| Frame { epoch: Epoch(3), session: Session(8), sequence: i as u64 + 1, body };
     bodies.into_iter().enumerate().map(number).collect()
@@ -126,6 +127,10 @@ fn limits_hold_on_the_way_out_too() {
         Body::Write { offset: 0, length: PAYLOAD_BYTES_MAX + 512 },
         Body::Write { offset: u64::MAX - 511, length: 512 },
         Body::Copy { offset: 512, length: 4096 },
+        Body::Zero { offset: 0, length: 0, unmap: false },
+        Body::Zero { offset: 100, length: 512, unmap: false },
+        Body::Zero { offset: 0, length: ZERO_BYTES_MAX + 512, unmap: true },
+        Body::Zero { offset: u64::MAX - 511, length: 512, unmap: true },
         Body::Check { offset: 0, hashes: vec![[0; 16]; 257] },
         Body::Checked { of: 1, different: vec![0; 33] },
         Body::Map { page: 0, bits: vec![0; 5], more: false },

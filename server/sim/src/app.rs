@@ -42,13 +42,15 @@ impl App {
 
 enum Wish {
     Write(Range),
+    Zero(Range),
     Read(Range),
     Flush,
 }
 
 fn wish(rng: &mut Rng, size: u64) -> Wish {
     match rng.below(100) {
-        0..55 => Wish::Write(range(rng, size)),
+        0..7 => Wish::Zero(range(rng, size)),
+        7..55 => Wish::Write(range(rng, size)),
         55..80 => Wish::Read(range(rng, size)),
         _ => Wish::Flush,
     }
@@ -103,9 +105,15 @@ impl World {
         let (kind, values, input) = match wish {
             Wish::Write(range) => {
                 let (first, count) = sectors(range);
-                let number = self.oracles[&set].borrow_mut().write_begun(first, count);
+                let number = self.oracles[&set].borrow_mut().write_begun(first, count, false);
                 let values = (first..first + count).map(|s| crate::oracle::token(number, s)).collect();
                 (RequestKind::Write { number, range }, values, Input::Write { request, range })
+            }
+            Wish::Zero(range) => {
+                let (first, count) = sectors(range);
+                let number = self.oracles[&set].borrow_mut().write_begun(first, count, true);
+                let unmap = count.is_multiple_of(2);
+                (RequestKind::Zero { number, range }, Rc::from([]), Input::Zero { request, range, unmap })
             }
             Wish::Read(range) => {
                 let begun = self.oracles[&set].borrow_mut().begun();

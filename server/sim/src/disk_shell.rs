@@ -72,6 +72,11 @@ impl World {
                 });
                 self.begin_io(host, set, process, op, IoKind::Write { sector, values });
             }
+            Action::ZeroLocal { op, range, .. } => {
+                let (sector, count) = sectors(range);
+                let values = vec![0; count as usize].into();
+                self.begin_io(host, set, process, op, IoKind::Write { sector, values });
+            }
             Action::ReadLocal { op, range, into } => {
                 let (sector, sectors) = sectors(range);
                 self.begin_io(host, set, process, op, IoKind::Read { sector, sectors, into });
@@ -288,7 +293,7 @@ impl World {
         let copies = self.copies_by_register(group, host);
         let Some(oracle) = self.oracles.get(&set) else { return };
         let checked = match taken.kind {
-            RequestKind::Write { number, .. } => {
+            RequestKind::Write { number, .. } | RequestKind::Zero { number, .. } => {
                 oracle.borrow_mut().write_acknowledged(number, copies);
                 Ok(())
             }

@@ -190,6 +190,8 @@ pub struct Request {
 pub enum RequestKind {
     /// A write with its number at the oracle.
     Write { number: crate::oracle::WriteNumber, range: Range },
+    /// Zeroes over a range; a write as every other.
+    Zero { number: crate::oracle::WriteNumber, range: Range },
     /// A read, begun at an order of the oracle.
     Read { begun: u64, range: Range },
     /// A flush, begun at an order of the oracle.

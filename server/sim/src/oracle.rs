@@ -26,15 +26,18 @@ pub fn token(write: WriteNumber, sector: u64) -> u64 {
     (write.0 << PLACE_BITS) | (sector & ((1 << PLACE_BITS) - 1))
 }
 
+/// The write whose payload this is; a zero is the blank disk's or of any write of zeroes.
 fn write_of(sector: u64, value: u64) -> Option<WriteNumber> {
     let write = WriteNumber(value >> PLACE_BITS);
-    (value == 0 || value == token(write, sector)).then_some(write)
+    (value == token(write, sector)).then_some(write)
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Write {
     begun: u64,
     answered: Option<u64>,
+    /// It leaves zeroes, which cannot be told from another's.
+    zeroes: bool,
     copies: Hosts,
     /// Hosts that lost power while it was not answered: what they had of it may be gone.
     lost: Hosts,
@@ -68,7 +71,7 @@ pub struct Oracle {
 
 impl Default for Oracle {
     fn default() -> Self {
-        let zeros = Write { begun: 0, answered: Some(0), copies: BOTH, lost: 0, durable: true };
+        let zeros = Write { begun: 0, answered: Some(0), zeroes: true, copies: BOTH, lost: 0, durable: true };
         Oracle {
             tick: 0,
             next: 1,
@@ -86,12 +89,13 @@ impl Oracle {
         self.tick
     }
 
-    /// The application begins a write; returns its number.
-    pub fn write_begun(&mut self, sector: u64, sectors: u64) -> WriteNumber {
+    /// The application begins a write, of zeroes or of a payload; returns its number.
+    pub fn write_begun(&mut self, sector: u64, sectors: u64, zeroes: bool) -> WriteNumber {
         let number = WriteNumber(self.next);
         self.next += 1;
         let begun = self.tick();
-        self.writes.insert(number, Write { begun, answered: None, copies: 0, lost: 0, durable: false });
+        let write = Write { begun, answered: None, zeroes, copies: 0, lost: 0, durable: false };
+        self.writes.insert(number, write);
         for s in sector..sector + sectors {
             let mut list = self.sectors.remove(&s).unwrap_or_else(|| vec![WriteNumber(0)]);
             if list.len() >= CANDIDATES {
@@ -222,7 +226,14 @@ impl Oracle {
         binding: impl Fn(&WriteNumber) -> bool,
     ) -> Result<WriteNumber, Wrong> {
         let wrong = |promised: String| Wrong { sector, found: value, promised };
-        let Some(found) = write_of(sector, value).filter(|w| list.contains(w)) else {
+        // Zeroes may be of any write of zeroes that is not ruled out.
+        let zeroes = |w: &&WriteNumber| self.writes.get(w).is_some_and(|w| w.zeroes);
+        let lives =
+            |w: &&WriteNumber| !list.iter().any(|later| binding(later) && self.supersedes(*later, **w));
+        let all = || list.iter().rev().filter(zeroes);
+        let zero = || all().find(lives).or_else(|| all().next()).copied();
+        let found = if value == 0 { zero() } else { write_of(sector, value) };
+        let Some(found) = found.filter(|w| list.contains(w)) else {
             return Err(wrong(format!(
                 "one of {list:?}, found a value of none of them ({})",
                 value >> PLACE_BITS
@@ -285,7 +296,7 @@ mod tests {
     use super::*;
 
     fn written(oracle: &mut Oracle, copies: Hosts) -> WriteNumber {
-        let number = oracle.write_begun(0, 1);
+        let number = oracle.write_begun(0, 1, false);
         oracle.write_acknowledged(number, copies);
         number
     }
@@ -335,7 +346,7 @@ mod tests {
     fn an_unanswered_write_may_be_there_until_a_holder_shows() {
         let mut oracle = Oracle::default();
         let first = written(&mut oracle, BOTH);
-        let unknown = oracle.write_begun(0, 1);
+        let unknown = oracle.write_begun(0, 1, false);
         assert_eq!(activate(&mut oracle, 2, |s| token(unknown, s)), Ok(()));
         let begun = oracle.begun();
         assert!(oracle.check_read(0, &[token(first, 0)], begun).is_err());
@@ -353,9 +364,25 @@ mod tests {
     }
 
     #[test]
+    fn zeroes_are_those_of_the_newest_write_of_zeroes_and_nothing_older_comes_back() {
+        let mut oracle = Oracle::default();
+        let old = written(&mut oracle, BOTH);
+        let zeroes = oracle.write_begun(0, 1, true);
+        oracle.write_acknowledged(zeroes, BOTH);
+        let begun = oracle.begun();
+        assert_eq!(oracle.check_read(0, &[0], begun), Ok(()));
+        assert!(oracle.check_read(0, &[token(old, 0)], begun).is_err());
+        let _ = written(&mut oracle, BOTH);
+        let begun = oracle.begun();
+        assert!(oracle.check_read(0, &[0], begun).is_err(), "a lost write behind them is seen");
+        oracle.flushed(begun);
+        assert!(activate(&mut oracle, 1, |_| 0).is_err());
+    }
+
+    #[test]
     fn a_value_in_the_wrong_place_is_wrong() {
         let mut oracle = Oracle::default();
-        let number = oracle.write_begun(0, 2);
+        let number = oracle.write_begun(0, 2, false);
         oracle.write_acknowledged(number, BOTH);
         let begun = oracle.begun();
         assert!(oracle.check_read(0, &[token(number, 1), token(number, 1)], begun).is_err());

@@ -4,7 +4,7 @@ use super::{Backing, Durable, hasher::Hasher};
 use crate::inbox::Outbox;
 use crate::ring::Ring;
 use crate::ring::memory::Buffer;
-use crate::token::{DiskJob, Token};
+use crate::token::{DiskJob, Token, ZeroJob, ZeroWay};
 use mirror::action::OpId;
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -32,6 +32,16 @@ impl Direct {
 impl Backing for Direct {
     fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize) {
         ring.write(Token::Disk(job), self.file.as_fd(), offset, data, length);
+    }
+
+    fn zero(&mut self, ring: &mut Ring<Token>, job: ZeroJob) {
+        let how = match job.way {
+            ZeroWay::Punch => libc::FALLOC_FL_PUNCH_HOLE,
+            ZeroWay::Mark | ZeroWay::Write => libc::FALLOC_FL_ZERO_RANGE,
+        };
+        // The size of an image file is the set's: a range at its end must not change it.
+        let mode = how | libc::FALLOC_FL_KEEP_SIZE;
+        ring.allocate(Token::Disk(DiskJob::Zero(job)), self.file.as_fd(), job.offset, job.length, mode);
     }
 
     fn read(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, into: Buffer, length: usize) {

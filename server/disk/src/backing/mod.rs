@@ -11,7 +11,7 @@ pub(crate) use volatile::Volatile;
 use crate::limits::LOCK;
 use crate::ring::Ring;
 use crate::ring::memory::Buffer;
-use crate::token::{DiskJob, Token};
+use crate::token::{DiskJob, Token, ZeroJob};
 use anyhow::Context as _;
 use mirror::action::OpId;
 use rustix::fs::{FlockOperation, flock};
@@ -36,6 +36,9 @@ pub(crate) enum Durable {
 pub(crate) trait Backing {
     /// Writes the first `length` bytes of `data`.
     fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize);
+    /// Makes a range read as zeroes, in the job's way; a way it has not gives EOPNOTSUPP or EINVAL. Not for
+    /// [`ZeroWay::Write`], which is a `write`.
+    fn zero(&mut self, ring: &mut Ring<Token>, job: ZeroJob);
     /// Reads `length` bytes; the buffer comes back with the answer.
     fn read(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, into: Buffer, length: usize);
     /// Makes completed writes durable.

@@ -9,7 +9,7 @@ use crate::inbox::{Outbox, Outcome};
 use crate::limits::{JOBS_MAX, STACK_BYTES, VOLATILE_BYTES};
 use crate::ring::Ring;
 use crate::ring::memory::Buffer;
-use crate::token::{DiskJob, Token};
+use crate::token::{DiskJob, Token, ZeroJob};
 use mirror::action::OpId;
 use mirror::input::{LocalFault, LocalResult};
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ const EARLY_ONE_IN: u64 = 8;
 
 enum Job {
     Write { job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize },
+    Zero(ZeroJob),
     Read { job: DiskJob, offset: u64, into: Buffer, length: usize },
     Flush { job: DiskJob, what: Durable },
     Hash { op: OpId, offset: u64, length: usize },
@@ -68,6 +69,9 @@ impl Volatile {
                 Job::Write { job, .. } | Job::Flush { job, .. } => {
                     self.outbox.put(Outcome::Disk { job, result, buffer: None });
                 }
+                Job::Zero(job) => {
+                    self.outbox.put(Outcome::Disk { job: DiskJob::Zero(job), result, buffer: None });
+                }
                 Job::Read { job, into, .. } => {
                     self.outbox.put(Outcome::Disk { job, result, buffer: Some(into) });
                 }
@@ -82,6 +86,10 @@ impl Volatile {
 impl Backing for Volatile {
     fn write(&mut self, _: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize) {
         self.put(Job::Write { job, offset, data, length });
+    }
+
+    fn zero(&mut self, _: &mut Ring<Token>, job: ZeroJob) {
+        self.put(Job::Zero(job));
     }
 
     fn read(&mut self, _: &mut Ring<Token>, job: DiskJob, offset: u64, into: Buffer, length: usize) {
@@ -109,6 +117,10 @@ fn serve(mut cache: Cache, queue: &Receiver<Job>, answers: &Outbox) {
                 drop(data);
                 let result = done.map(|()| length).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: None });
+            }
+            Job::Zero(job) => {
+                let result = cache.zero(job.offset, job.length).map(|()| 0).map_err(|error| errno(&error));
+                answers.put(Outcome::Disk { job: DiskJob::Zero(job), result, buffer: None });
             }
             Job::Read { job, offset, mut into, length } => {
                 let bytes = into.bytes_mut();
@@ -184,6 +196,19 @@ impl Cache {
         }
         if self.pages.len() * PAGE > VOLATILE_BYTES {
             self.apply_all(u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// A cache holds zeroes like other data: they are lost and torn like it.
+    fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        let zeroes = [0; PAGE];
+        let end = offset + length;
+        let mut at = offset;
+        while at < end {
+            let part = (end - at).min((PAGE - at as usize % PAGE) as u64);
+            self.write(at, &zeroes[..part as usize])?;
+            at += part;
         }
         Ok(())
     }
@@ -273,6 +298,28 @@ mod tests {
             partly += usize::from(applied > 0);
         }
         assert!(partly > 0, "no write was ever torn");
+    }
+
+    #[test]
+    fn zeroes_are_lost_torn_and_kept_like_other_data() {
+        let partly = (0..32).filter(|seed| {
+            let (place, mut cache) = cache(false, *seed);
+            cache.write(0, &[7; 8 * PAGE]).unwrap();
+            cache.flush(Durable::Data).unwrap();
+            cache.zero(512, 4 * PAGE as u64 + 512).unwrap();
+            let mut found = vec![0; 8 * PAGE];
+            cache.read(0, &mut found).unwrap();
+            let (before, rest) = found.split_at(512);
+            let (zeroed, after) = rest.split_at(4 * PAGE + 512);
+            assert!(
+                before.iter().chain(after).all(|byte| *byte == 7) && zeroed.iter().all(|byte| *byte == 0)
+            );
+            drop(cache);
+            let kept = on_disk(&place)[512..4 * PAGE + 1024].iter().filter(|byte| **byte == 0).count();
+            assert!(kept < 4 * PAGE + 512 && kept % SECTOR == 0);
+            kept > 0
+        });
+        assert!(partly.count() > 0, "no write of zeroes was ever torn");
     }
 
     #[test]

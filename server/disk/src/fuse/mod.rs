@@ -5,7 +5,8 @@ pub(crate) mod wire;
 use crate::limits::{BACKGROUND_MAX, LARGE_BYTES, SMALL_BYTES, WRITE_MAX};
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
-use mirror::input::{Range, RequestId};
+use mirror::input::{Input, Range, RequestId};
+use peer::block::ZERO_BYTES_MAX;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
@@ -17,8 +18,31 @@ use wire::{FILE, HEAD, HEAD_AND_ARGS, NAME, ROOT, Request};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Write(RequestId, Range),
+    Zero(RequestId, Range, Unmap),
     Read(RequestId, Range),
     Flush(RequestId),
+}
+
+/// Whether zeroed space may be given back.
+type Unmap = bool;
+
+impl From<Wanted> for Input {
+    fn from(wanted: Wanted) -> Input {
+        match wanted {
+            Wanted::Write(request, range) => Input::Write { request, range },
+            Wanted::Zero(request, range, unmap) => Input::Zero { request, range, unmap },
+            Wanted::Read(request, range) => Input::Read { request, range },
+            Wanted::Flush(request) => Input::Flush { request },
+        }
+    }
+}
+
+/// What is left of a long range of zeroes when the piece under way is done.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    offset: u64,
+    length: u64,
+    unmap: bool,
 }
 
 /// What one look at the descriptor gave.
@@ -45,6 +69,7 @@ pub(crate) struct Pending {
     /// A read's buffer before it is filled.
     pub into: Option<Buffer>,
     read: bool,
+    rest: Option<Rest>,
 }
 
 /// A FUSE connection.
@@ -165,8 +190,11 @@ impl Front {
             // Attaching the loop device flushes before there is any right to serve: with nothing written there is nothing
             // to make durable.
             Request::Sync if about.node == FILE && self.written => {
-                let pending = Pending { unique, length: 0, data: None, into: None, read: false };
+                let pending = Pending { unique, length: 0, data: None, into: None, read: false, rest: None };
                 return Taken::Wanted(Wanted::Flush(self.begin(pending)));
+            }
+            Request::Allocate { offset, length, mode } if about.node == FILE => {
+                return self.zero(unique, offset, length, mode);
             }
             Request::Init { major, minor, read_ahead, flags } => {
                 match wire::init((major, minor), read_ahead, flags, WRITE_MAX, BACKGROUND_MAX) {
@@ -190,7 +218,7 @@ impl Front {
             Request::List { offset, size } => self.reply(unique, 0, &wire::list(offset, size)),
             Request::Statistics => self.reply(unique, 0, &wire::statistics(self.size)),
             Request::Nothing | Request::Sync => self.reply(unique, 0, &[]),
-            Request::Forbidden => self.reply(unique, libc::EPERM, &[]),
+            Request::Forbidden | Request::Allocate { .. } => self.reply(unique, libc::EPERM, &[]),
             Request::Unknown => self.reply(unique, libc::ENOSYS, &[]),
             Request::Silent | Request::Write { .. } => {}
         }
@@ -233,7 +261,8 @@ impl Front {
             None => slot,
         };
         self.written = true;
-        let pending = Pending { unique, length, data: Some(Arc::new(data)), into: None, read: false };
+        let data = Some(Arc::new(data));
+        let pending = Pending { unique, length, data, into: None, read: false, rest: None };
         Taken::Wanted(Wanted::Write(self.begin(pending), range))
     }
 
@@ -247,8 +276,37 @@ impl Front {
             return Taken::Stalled;
         };
         let length = size as usize;
-        let pending = Pending { unique, length, data: None, into: Some(into), read: true };
+        let pending = Pending { unique, length, data: None, into: Some(into), read: true, rest: None };
         Taken::Wanted(Wanted::Read(self.begin(pending), range))
+    }
+
+    /// Discard and write-zeroes of the loop device. Space is not reserved: that is refused.
+    fn zero(&mut self, unique: u64, offset: u64, length: u64, mode: i32) -> Taken {
+        let unmap = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            libc::FALLOC_FL_PUNCH_HOLE => true,
+            libc::FALLOC_FL_ZERO_RANGE => false,
+            _ => {
+                self.reply(unique, libc::EOPNOTSUPP, &[]);
+                return Taken::Served;
+            }
+        };
+        let whole = offset.is_multiple_of(512) && length.is_multiple_of(512) && length > 0;
+        if !whole || offset.checked_add(length).is_none_or(|end| end > self.size) {
+            self.reply(unique, libc::EINVAL, &[]);
+            return Taken::Served;
+        }
+        self.written = true;
+        Taken::Wanted(self.zero_piece(unique, Rest { offset, length, unmap }))
+    }
+
+    /// The first piece of a range; the rest follows piece by piece, so that one discard of a whole disk does not take up all
+    /// that may be under way.
+    fn zero_piece(&mut self, unique: u64, Rest { offset, length, unmap }: Rest) -> Wanted {
+        let part = length.min(u64::from(ZERO_BYTES_MAX));
+        let rest = Rest { offset: offset + part, length: length - part, unmap };
+        let rest = Some(rest).filter(|rest| rest.length > 0);
+        let pending = Pending { unique, length: 0, data: None, into: None, read: false, rest };
+        Wanted::Zero(self.begin(pending), Range { offset, length: part as u32 }, unmap)
     }
 
     /// With nothing else under way the slot that stands ready may be used, or a long read would wait for ever.
@@ -256,9 +314,12 @@ impl Front {
         if self.pending.is_empty() && length <= LARGE_BYTES { self.ready.take() } else { None }
     }
 
-    /// Answers a request of the core's.
-    pub(crate) fn answer(&mut self, request: RequestId, errno: i32) {
-        let Some(pending) = self.pending.remove(&request) else { return };
+    /// Answers a request of the core's; gives the next piece if it was one of a long range.
+    pub(crate) fn answer(&mut self, request: RequestId, errno: i32) -> Option<Wanted> {
+        let pending = self.pending.remove(&request)?;
+        if let Some(rest) = pending.rest.filter(|_| errno == 0) {
+            return Some(self.zero_piece(pending.unique, rest));
+        }
         if errno != 0 {
             self.reply(pending.unique, errno, &[]);
         } else if pending.read {
@@ -271,6 +332,7 @@ impl Front {
         } else {
             self.reply(pending.unique, 0, &[]);
         }
+        None
     }
 
     fn reply(&self, unique: u64, errno: i32, body: &[u8]) {

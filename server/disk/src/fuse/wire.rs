@@ -65,6 +65,8 @@ pub(crate) enum Request<'a> {
     Write { offset: u64, size: u32 },
     /// Makes the file durable.
     Sync,
+    /// Zeroes, holes or space for a range, by `mode` (FALLOC_FL_*).
+    Allocate { offset: u64, length: u64, mode: i32 },
     /// Entries of the root from this position.
     List { offset: u64, size: u32 },
     /// Sizes of the file system.
@@ -118,6 +120,11 @@ fn decode(bytes: &[u8]) -> Option<(Head, Request<'_>)> {
         28 => place(arguments).map(|(offset, size)| Request::List { offset, size })?,
         17 => Request::Statistics,
         20 => Request::Sync,
+        43 => Request::Allocate {
+            offset: u64_at(arguments, 8)?,
+            length: u64_at(arguments, 16)?,
+            mode: u32_at(arguments, 24)?.cast_signed(),
+        },
         // RELEASE, FLUSH, RELEASEDIR, FSYNCDIR, ACCESS, DESTROY
         18 | 25 | 29 | 30 | 34 | 38 => Request::Nothing,
         26 => {
@@ -278,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn reads_a_discard_of_more_than_32_bits() {
+        let arguments = Out::new().u64(0).u64(1 << 40).u64(5 << 32).u32(3).u32(0).0;
+        let bytes = request(43, FILE, &arguments);
+        let found = parse(&bytes).unwrap().1;
+        assert_eq!(found, Request::Allocate { offset: 1 << 40, length: 5 << 32, mode: 3 });
+        assert!(parse(&bytes[..bytes.len() - 5]).is_err());
+    }
+
+    #[test]
     fn reads_both_halves_of_the_abilities() {
         let arguments = Out::new().u32(7).u32(45).u32(65536).u32(0x4000_8001).u32(0x80).zeros(44).0;
         let bytes = request(26, 0, &arguments);
@@ -308,7 +324,7 @@ mod tests {
         for opcode in [2, 36, 42] {
             assert_eq!(parse(&request(opcode, 1, &[0; 16])).unwrap().1, Request::Silent);
         }
-        assert_eq!(parse(&request(43, 1, &[0; 32])).unwrap().1, Request::Unknown);
+        assert_eq!(parse(&request(44, 1, &[0; 32])).unwrap().1, Request::Unknown);
         assert_eq!(parse(&request(4, 2, &[0; 88])).unwrap().1, Request::Forbidden);
         assert_eq!(parse(&request(1, ROOT, b"data\0")).unwrap().1, Request::Lookup { name: NAME });
     }

@@ -156,6 +156,13 @@ impl<T: Copy> Ring<T> {
         self.push(token, Hold::Nothing, false, entry);
     }
 
+    /// `fallocate` of a range with this mode.
+    pub(crate) fn allocate(&mut self, token: T, file: BorrowedFd<'_>, offset: u64, length: u64, mode: i32) {
+        let fd = types::Fd(file.as_raw_fd());
+        let entry = opcode::Fallocate::new(fd, length).offset(offset).mode(mode).build();
+        self.push(token, Hold::Nothing, false, entry);
+    }
+
     /// Completes at once, like an operation that does nothing.
     pub(crate) fn nothing(&mut self, token: T) {
         self.push(token, Hold::Nothing, false, opcode::Nop::new().build());

@@ -16,6 +16,7 @@ use wire::{Epoch, Generation, NodeId};
 pub const ALL: &[(&str, fn())] = &[
     ("alone_it_serves_what_was_written_and_withdraws_only_when_unused", alone),
     ("the_twin_is_built_kept_in_sync_lost_and_brought_back_by_fast_copy", twins),
+    ("discarded_and_zeroed_ranges_read_as_zeroes_on_both_copies_whatever_the_disks_can_do", zeroes),
     ("what_was_flushed_survives_a_power_loss_of_the_active_side", power_loss),
     ("a_standbys_power_loss_costs_nothing_that_was_flushed_and_a_lying_flush_is_seen", standby_loss),
     ("at_the_end_of_the_lease_addresses_go_and_requests_are_held", lease_end),
@@ -117,6 +118,64 @@ fn twins() {
     pair.one.order(DiskOrder::Deactivate).unwrap();
     assert!(pair.one.data() == pair.two.data(), "the images differ");
     assert!(pair.one.data()[40 << 20..].starts_with(&bytes(5, 1 << 20)));
+}
+
+/// `blkdiscard` of a range of the device, or with `-z` a write of zeroes.
+fn discard(device: &Path, zero: bool, offset: u64, length: u64) {
+    let mut tool = Command::new("blkdiscard");
+    tool.args(zero.then_some("-z")).arg("-o").arg(offset.to_string()).arg("-l").arg(length.to_string());
+    assert!(tool.arg(device).status().unwrap().success(), "{offset} {length}");
+}
+
+fn zeroes() {
+    // Image files with holes on one side, a disk that knows nothing of them on the other; then the other way round.
+    // The one with holes is in memory once: that file system has no ZERO_RANGE, so zeroes are written.
+    for volatile in [1, 2] {
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let mut pair = Pair::new(|options| {
+            options.volatile = options.side == NodeId(volatile);
+            if volatile == 1 && !options.volatile {
+                options.backing = memory.path().join("image");
+            }
+        });
+        pair.build();
+        let device = pair.one.device();
+        let file = open(&device);
+        let mut wanted = bytes(1, SIZE as usize);
+        file.write_all_at(&wanted, 0).unwrap();
+        // Longer than one piece, with a piece that ends in the middle; then what is smaller than a block.
+        let ranges = [(false, 1 << 20, 41 << 20), (true, 44 << 20, 9 << 20), (true, (60 << 20) + 512, 1024)];
+        for (zero, offset, length) in ranges {
+            discard(&device, zero, offset, length);
+            wanted[offset as usize..(offset + length) as usize].fill(0);
+        }
+        // Behind them in order: what is written into them stays.
+        file.write_all_at(&bytes(2, 300 << 10), 20 << 20).unwrap();
+        wanted[20 << 20..(20 << 20) + (300 << 10)].copy_from_slice(&bytes(2, 300 << 10));
+        file.sync_all().unwrap();
+        assert!(read(&device, 0, SIZE as usize) == wanted, "the device reads something else");
+        for host in [&pair.one, &pair.two] {
+            assert!(host.data() == wanted, "the copy of server {} is something else", host.options.side.0);
+        }
+        // Where the file system can, a discard gives space back.
+        let direct = if volatile == 1 { &pair.two } else { &pair.one };
+        let used =
+            std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&direct.options.backing).unwrap());
+        assert!(used * 512 < SIZE - (30 << 20), "{used} sectors are still in use");
+        drop(file);
+        // Alone: recorded as different, and copied like other writes.
+        pair.two.kill();
+        pair.one.order(DiskOrder::PutOut { generation: Generation([2; 16]) }).unwrap();
+        discard(&device, false, 8 << 20, 4 << 20);
+        discard(&device, true, 20 << 20, 1 << 20);
+        let dirty = pair.one.status().dirty_blocks;
+        assert!(dirty >= (5 << 20) / 4096, "{dirty} blocks");
+        pair.two.start();
+        admit(&mut pair.one, &mut pair.two);
+        pair.one.order(DiskOrder::Deactivate).unwrap();
+        assert!(pair.one.data() == pair.two.data(), "the images differ");
+        assert!(pair.one.data()[20 << 20..21 << 20].iter().all(|byte| *byte == 0));
+    }
 }
 
 fn power_loss() {

@@ -21,7 +21,7 @@ impl World {
                 self.switches += 1;
                 let it = &self.sides[side];
                 for sector in 0..SECTORS {
-                    let (found, least) = (it.disk.view[sector], it.least[sector]);
+                    let (found, least) = (self.age(sector, it.disk.view[sector]), it.least[sector]);
                     assert!(
                         found >= least,
                         "side {side} becomes active without write {least} in sector {sector}: {found}"

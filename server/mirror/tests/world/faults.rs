@@ -13,7 +13,9 @@ impl World {
         let doing = std::mem::take(&mut self.sides[side].doing);
         for (action, _, words) in doing {
             match action {
-                Action::WriteLocal { range, .. } if self.chance.one_in(2) => {
+                Action::WriteLocal { range, .. } | Action::ZeroLocal { range, .. }
+                    if self.chance.one_in(2) =>
+                {
                     self.sides[side].disk.write(sectors(range).0, &words);
                 }
                 Action::StoreControl { writes, .. } => self.sides[side].disk.tear(&writes, &mut self.chance),
@@ -33,7 +35,7 @@ impl World {
         let doing = std::mem::take(&mut self.sides[side].doing);
         for (action, _, words) in doing {
             match action {
-                Action::WriteLocal { range, .. } => {
+                Action::WriteLocal { range, .. } | Action::ZeroLocal { range, .. } => {
                     self.sides[side].disk.write(sectors(range).0, &words);
                 }
                 Action::StoreControl { writes, .. } => self.sides[side].disk.store(&writes),
@@ -123,7 +125,9 @@ impl World {
     /// The disk fails an operation; a write that failed may be there or not.
     pub fn fault(&mut self, side: usize, action: &Action) -> bool {
         let op = match action {
-            Action::WriteLocal { op, .. } | Action::HashLocal { op, .. } => *op,
+            Action::WriteLocal { op, .. } | Action::ZeroLocal { op, .. } | Action::HashLocal { op, .. } => {
+                *op
+            }
             Action::StoreControl { op, writes } => {
                 self.sides[side].disk.tear(writes, &mut self.chance);
                 *op

@@ -21,6 +21,8 @@ const SECTORS: usize = (SIZE / 512) as usize;
 struct Asked {
     range: Option<Range>,
     words: Vec<u64>,
+    /// Of a write: its number.
+    value: u64,
     /// Of a flush: what was acknowledged before it.
     before: Vec<(usize, u64)>,
     write: bool,
@@ -71,6 +73,8 @@ pub struct World {
     orders: BTreeMap<Ticket, Waits>,
     next: u64,
     value: u64,
+    /// The newest write of zeroes asked for in each sector: as old as that at most is a sector that reads as zero.
+    zeroed: Vec<u64>,
     faults: Faults,
     pub trace: Vec<String>,
     pub calm: bool,
@@ -128,6 +132,7 @@ impl World {
             orders: BTreeMap::new(),
             next: 1,
             value: 0,
+            zeroed: vec![0; SECTORS],
             faults,
             trace: Vec::new(),
             calm: false,
@@ -203,6 +208,9 @@ impl World {
                 let words = self.data(side, data);
                 self.sides[side].doing.push((action, delay, words));
             }
+            Action::ZeroLocal { range, .. } => {
+                self.sides[side].doing.push((action, delay, vec![0; sectors(range).1]));
+            }
             Action::ReadLocal { .. } | Action::HashLocal { .. } => {
                 self.sides[side].doing.push((action, delay, Vec::new()));
             }
@@ -256,7 +264,7 @@ impl World {
             return;
         }
         let (op, result) = match action {
-            Action::WriteLocal { op, range, .. } => {
+            Action::WriteLocal { op, range, .. } | Action::ZeroLocal { op, range, .. } => {
                 self.sides[side].disk.write(sectors(range).0, &words);
                 (op, LocalResult::Done)
             }
@@ -305,6 +313,8 @@ impl World {
         let length = match self.chance.below(5) {
             0 => 512 * (1 + self.chance.below(16)),
             1 => 4096 * (1 + self.chance.below(256)),
+            // Now and then zeroes over more than any payload.
+            2 if kind == 2 && !hot && self.chance.one_in(4) => 512 * (1 + self.chance.below(SIZE / 1024)),
             _ => 4096,
         };
         let span = if hot { 64 * 4096 } else { SIZE };
@@ -315,18 +325,29 @@ impl World {
         let it = &mut self.sides[side];
         if kind == 0 {
             let before = it.least.iter().copied().enumerate().filter(|(s, v)| *v > it.safe[*s]).collect();
-            it.requests.insert(request, Asked { range: None, words: Vec::new(), before, write: false });
+            it.requests
+                .insert(request, Asked { range: None, words: Vec::new(), value: 0, before, write: false });
             self.input(side, Input::Flush { request });
         } else if kind == 1 {
             let before = (at..at + count).map(|s| (s, it.least[s])).collect();
-            it.requests
-                .insert(request, Asked { range: Some(range), words: Vec::new(), before, write: false });
+            it.requests.insert(
+                request,
+                Asked { range: Some(range), words: Vec::new(), value: 0, before, write: false },
+            );
             self.input(side, Input::Read { request, range });
         } else {
             self.value += 1;
-            let words = vec![self.value; count];
-            it.requests.insert(request, Asked { range: Some(range), words, before: Vec::new(), write: true });
-            self.input(side, Input::Write { request, range });
+            let value = self.value;
+            let zero = kind == 2;
+            let words = vec![if zero { 0 } else { value }; count];
+            let asked = Asked { range: Some(range), words, value, before: Vec::new(), write: true };
+            it.requests.insert(request, asked);
+            if zero {
+                self.zeroed[at..at + count].fill(value);
+                self.input(side, Input::Zero { request, range, unmap: hot });
+            } else {
+                self.input(side, Input::Write { request, range });
+            }
         }
     }
 

@@ -8,6 +8,11 @@ use mirror::input::RequestId;
 use peer::control::Role;
 
 impl World {
+    /// Which write a sector's word can be of at the newest.
+    pub fn age(&self, sector: usize, word: u64) -> u64 {
+        if word == 0 { self.zeroed[sector] } else { word }
+    }
+
     pub fn replied(&mut self, side: usize, request: RequestId, errno: i32) {
         let asked = self.sides[side].requests.remove(&request).expect("one reply for a request");
         if errno != 0 {
@@ -23,19 +28,19 @@ impl World {
             for sector in at..at + count {
                 for keeper in &keepers {
                     let least = &mut self.sides[*keeper].least[sector];
-                    *least = (*least).max(asked.words[0]);
+                    *least = (*least).max(asked.value);
                 }
             }
             // A deposed holder may still say what its twin had answered before: the twin has it.
             let view = &self.sides[1 - side].disk.view;
-            let has = both && view[at..at + count].iter().all(|word| *word >= asked.words[0]);
+            let has = both && (at..at + count).all(|sector| self.age(sector, view[sector]) >= asked.value);
             assert!(self.holder == Some(side) || has, "an acknowledgement from a side that does not hold");
         } else if let Some(range) = asked.range {
             let (at, count) = sectors(range);
             let found = &self.sides[side].buffers.remove(&OpId(u64::MAX - request.0)).expect("read");
             for (i, word) in found.iter().enumerate().take(count) {
                 assert!(
-                    *word >= asked.before[i].1,
+                    self.age(at + i, *word) >= asked.before[i].1,
                     "read sector {} gives {word}, {:?}",
                     at + i,
                     asked.before[i]
