@@ -11,6 +11,7 @@ pub mod packages;
 pub mod page;
 pub mod paths;
 pub mod report;
+pub mod rig;
 pub mod scenes;
 pub mod shows;
 pub mod writer;

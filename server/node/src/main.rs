@@ -48,6 +48,12 @@ enum Command {
         /// Options as JSON, or `@` and the file that holds them.
         options: String,
     },
+    /// Writes a fresh control area onto a backing; for tests of the data path alone.
+    #[command(hide = true)]
+    DiskFormat {
+        /// Options as JSON.
+        options: String,
+    },
     #[command(flatten)]
     Operator(cli::Command),
 }
@@ -80,6 +86,10 @@ fn run(program: Program) -> anyhow::Result<ExitCode> {
                 None => options,
             };
             disk::run(serde_json::from_str(&options)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::DiskFormat { options }) => {
+            disk::format(&serde_json::from_str(&options)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Node(options)) => block_on(node::run(options)),
