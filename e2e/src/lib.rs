@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod command;
 pub mod cut;
+pub mod fio;
 pub mod images;
 pub mod lab;
 pub mod layers;
@@ -10,6 +11,7 @@ pub mod leftovers;
 pub mod packages;
 pub mod page;
 pub mod paths;
+pub mod quorum;
 pub mod report;
 pub mod rig;
 pub mod scenes;

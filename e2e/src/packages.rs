@@ -18,6 +18,7 @@ struct Need {
 const NEEDS: &[Need] = &[
     Need { file: "/usr/bin/cc", package: "gcc", why: "builds SQLite" },
     Need { file: "/usr/sbin/mkfs.ext4", package: "e2fsprogs", why: "the file system on the mirror" },
+    Need { file: "/usr/sbin/ip", package: "iproute2", why: "hosts of the data path's rig" },
     Need { file: "/usr/bin/chromium", package: "chromium", why: "browser tests" },
     Need { file: "/usr/bin/chromedriver", package: "chromium-driver", why: "browser tests" },
     Need {
@@ -27,6 +28,17 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What only shows call.
+const SHOW_NEEDS: &[Need] = &[
+    Need { file: "/usr/bin/fio", package: "fio", why: "measures block devices" },
+    Need {
+        file: "/usr/bin/qemu-storage-daemon",
+        package: "qemu-system-common",
+        why: "the peer of mirror-speed",
+    },
+    Need { file: "/usr/lib/x86_64-linux-gnu/libnbd.so.0", package: "libnbd0", why: "fio's NBD client" },
+];
+
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// Installs what is missing and says which.
@@ -34,7 +46,19 @@ const WASM: &str = "wasm32-unknown-unknown";
 /// # Errors
 /// When something is missing and cannot be installed; the text names it.
 pub fn install() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !Path::new(need.file).exists()).collect();
+    install_all(&mut NEEDS.iter())
+}
+
+/// The same for shows, which call more.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_for_shows() -> Result<()> {
+    install_all(&mut NEEDS.iter().chain(SHOW_NEEDS))
+}
+
+fn install_all(needs: &mut dyn Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.filter(|need| !Path::new(need.file).exists()).collect();
     if missing.is_empty() {
         println!("nothing to install");
     } else {

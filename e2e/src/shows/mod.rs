@@ -3,6 +3,7 @@
 mod counter_failover;
 mod cut_links;
 mod first_light;
+mod mirror_speed;
 mod node_kill;
 pub mod page_live;
 mod return_fast_copy;
@@ -100,6 +101,12 @@ const SHOWS: &[Show] = &[
         run: page_live::run,
     },
     Show {
+        name: "mirror-speed",
+        claim: "the mirrored device beside QEMU's quorum and bare devices, interleaved: ratios of six workloads",
+        runs_program: true,
+        run: mirror_speed::run,
+    },
+    Show {
         name: "test-time",
         claim: "the whole test run, cold, from a clean clone: its minutes",
         runs_program: false,
@@ -148,7 +155,7 @@ pub fn main(arguments: &[&str]) -> Result<bool> {
 /// What a show runs on: the packages, the browser, and the program as it stands in this work tree (not where `FUTAGO_BIN`
 /// names another).
 fn prepare(show: &Show) -> Result<()> {
-    packages::install()?;
+    packages::install_for_shows()?;
     if show.runs_program && std::env::var_os("FUTAGO_BIN").is_none() {
         layers::build()?;
     }
