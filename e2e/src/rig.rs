@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,6 +24,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
 /// Pieces in which images are written and compared.
 const PIECE: usize = 4 << 20;
+
+/// Rigs made by this process so far: several may stand side by side.
+static RIGS: AtomicU32 = AtomicU32::new(0);
 
 /// What a rig is made with.
 #[derive(Clone, Debug)]
@@ -86,7 +90,8 @@ impl Rig {
     /// Something of it cannot be made: root is needed.
     pub fn new(plan: &Plan) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("futago-rig-").tempdir().context("make a folder")?;
-        let name = |id: u8| format!("fg-rig-{}-{id}", std::process::id());
+        let number = RIGS.fetch_add(1, Ordering::Relaxed);
+        let name = |id: u8| format!("fg-rig-{}-{number}-{id}", std::process::id());
         for id in [1, 2] {
             ip(&["netns", "add", &name(id)])?;
             ip(&["-n", &name(id), "link", "set", "lo", "up"])?;
