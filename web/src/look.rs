@@ -150,9 +150,10 @@ pub fn event(kind: &EventKind) -> Look {
         EventKind::NodeReturned { .. } | EventKind::GroupMoved { .. } | EventKind::ConfigApplied { .. } => {
             look(Shape::RingDot, Tone::Un)
         }
-        EventKind::WitnessLost | EventKind::RebuildBroken { .. } | EventKind::CommandRefused { .. } => {
-            look(Shape::Triangle, Tone::Warn)
-        }
+        EventKind::WitnessLost
+        | EventKind::RebuildBroken { .. }
+        | EventKind::MirrorMended { .. }
+        | EventKind::CommandRefused { .. } => look(Shape::Triangle, Tone::Warn),
         EventKind::GroupStarted { .. } | EventKind::GroupFailedOver { .. } => look(Shape::Play, Tone::Ok),
         EventKind::GroupHeld { .. } => look(Shape::Hexagon, Tone::Warn),
         EventKind::MirrorAlone { server, .. } => look(half(*server), Tone::Warn),

@@ -44,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         incarnation: Incarnation(incarnation),
         lease_ms: 1300,
         node_grace_ms: 10_000,
+        io_limit_ms: 3_000,
         key_file: folder.join("key"),
         state: folder.join("state"),
         volatile: arguments.iter().any(|argument| argument == "volatile"),

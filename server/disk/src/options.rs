@@ -34,6 +34,9 @@ pub struct DiskOptions {
     /// How long the lease is renewed over the block link while a node process is away; as in the group's configuration.
     #[serde(default = "node_grace_ms")]
     pub node_grace_ms: u64,
+    /// How long an operation of a disk may take before that disk counts as failed; as in the group's configuration.
+    #[serde(default = "io_limit_ms")]
+    pub io_limit_ms: u64,
     /// File of the cluster key: 32 bytes.
     pub key_file: PathBuf,
     /// Folder for the record of what must be swept after a `kill -9` ([`crate::Record`]).
@@ -55,6 +58,10 @@ fn lease_ms() -> u64 {
 
 fn node_grace_ms() -> u64 {
     10_000
+}
+
+fn io_limit_ms() -> u64 {
+    3_000
 }
 
 /// What is formatted, for whom.

@@ -37,6 +37,12 @@ impl Loop {
                 // A request's data lives until its reply.
                 Data::Request(_) => {}
             },
+            Action::Fill { request, payload } => {
+                let data = self.payloads.get(&payload).cloned();
+                if let Some(pending) = self.front.as_mut().and_then(|front| front.pending(request)) {
+                    pending.data = data;
+                }
+            }
             Action::Reply { request, errno } => {
                 if let Some(front) = &mut self.front {
                     let next = front.answer(request, errno);

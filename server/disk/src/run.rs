@@ -77,6 +77,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         timing: MirrorTiming {
             lease_us: options.lease_ms * MILLIS,
             node_grace_us: options.node_grace_ms * MILLIS,
+            io_limit_us: options.io_limit_ms * MILLIS,
             ..MirrorTiming::default()
         },
         faults: Faults::default(),

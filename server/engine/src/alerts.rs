@@ -76,6 +76,13 @@ impl Engine {
             events.push(EventKind::MirrorFailed { set: id, server: me, reason });
         }
         set.failed_reported = status.failed.is_some();
+        let blocks = status.mended_blocks;
+        if blocks > 0 && blocks >= set.mended_reported * 2 {
+            events.push(EventKind::MirrorMended { set: id, server: me, blocks });
+        }
+        if blocks == 0 || blocks >= set.mended_reported * 2 {
+            set.mended_reported = blocks;
+        }
         let ended = match set.last_reported {
             // The first status of this life of the engine: what it tells of the past was told before.
             None => false,

@@ -119,8 +119,10 @@ impl Group {
             let Some(set) = core.sets.get(id).filter(|s| s.present) else {
                 return false;
             };
-            let unequal =
-                set.unequal_since.is_some_and(|at| core.now.since(at) >= core.timing.reconnect_grace);
+            // A failed disk here makes the copies unequal and requests wait: no reason to give up the good one.
+            let own_failed = set.status.as_ref().is_some_and(|s| s.failed.is_some());
+            let unequal = !own_failed
+                && set.unequal_since.is_some_and(|at| core.now.since(at) >= core.timing.reconnect_grace);
             let unlinked =
                 set.unlinked_since.is_some_and(|at| core.now.since(at) >= core.timing.reconnect_grace);
             let waiting = set.status.as_ref().and_then(|s| s.waiting_since);

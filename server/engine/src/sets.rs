@@ -91,6 +91,8 @@ pub struct Set {
     pub split_reported: bool,
     /// A failure was reported.
     pub failed_reported: bool,
+    /// Blocks written back from the twin, as told last; counted by each disk process from nothing.
+    pub mended_reported: u64,
     samples: VecDeque<(Time, u64)>,
     moved_at: Time,
     bytes: VecDeque<(Time, u64)>,
@@ -122,6 +124,7 @@ impl Set {
             last_reported: None,
             split_reported: false,
             failed_reported: false,
+            mended_reported: 0,
             samples: VecDeque::new(),
             moved_at: now,
             bytes: VecDeque::new(),

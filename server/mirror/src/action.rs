@@ -45,6 +45,8 @@ pub enum Action {
     Send { frame: Frame, data: Option<Data> },
     /// The data may be dropped once its last send is on the wire.
     Release { data: Data },
+    /// What a payload holds is what a read gives: its request keeps it until the reply. The payload itself stays.
+    Fill { request: RequestId, payload: PayloadId },
     /// Answer a request of the front end: 0 or an errno. Ends the life of its payload.
     Reply { request: RequestId, errno: i32 },
     /// Close the block link (and connect again by the shell's own schedule).

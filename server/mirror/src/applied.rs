@@ -24,8 +24,12 @@ pub(crate) struct Applied {
 enum Work {
     Write(PayloadId),
     Copy(PayloadId),
-    Zero { unmap: bool },
+    Zero {
+        unmap: bool,
+    },
     Check(Vec<[u8; HASH_BYTES]>),
+    /// For a side whose own disk cannot.
+    Read,
 }
 
 /// An answer that must not be sent before a store is done.
@@ -57,6 +61,7 @@ impl Mirror {
                 let length = u32::try_from(hashes.len() as u64 * BLOCK_BYTES).unwrap_or(PAYLOAD_BYTES_MAX);
                 Some((offset, length, Work::Check(hashes)))
             }
+            (Body::Read { offset, length }, None) => Some((offset, length, Work::Read)),
             _ => None,
         };
         let inside = |offset: u64, length: u32| offset.saturating_add(u64::from(length)) <= self.sb.size;
@@ -67,7 +72,7 @@ impl Mirror {
             return;
         };
         let connection = self.link.as_ref().map_or(0, |link| link.number);
-        let exclusive = !matches!(work, Work::Check(_));
+        let exclusive = !matches!(work, Work::Check(_) | Work::Read);
         let id = self.fresh();
         let range = Range { offset, length };
         self.applied.insert(id, Applied { of, connection, range, work, started: false });
@@ -87,6 +92,7 @@ impl Mirror {
             }
             Work::Zero { unmap } => (Op::Apply, Action::ZeroLocal { op, range, unmap }),
             Work::Check(_) => (Op::Check, Action::HashLocal { op, range }),
+            Work::Read => (Op::TwinRead, Action::ReadLocal { op, range, into: Data::Buffer(op) }),
         };
         self.ops.insert(op, kind);
         self.act(action);
@@ -106,9 +112,25 @@ impl Mirror {
                 Body::Copied { of }
             }
             Work::Zero { .. } => Body::Written { of },
-            Work::Check(_) => return,
+            Work::Check(_) | Work::Read => return,
         };
         self.answer_twin(applied.connection, of, body, fault);
+    }
+
+    /// What the twin could not read is here.
+    pub(crate) fn twin_read_done(&mut self, id: u64, fault: Option<LocalFault>) {
+        let data = Data::Buffer(OpId(id));
+        if let Some(Applied { of, connection, range, .. }) = self.applied.remove(&id) {
+            self.release_claim(id);
+            let there = self.link.as_ref().is_some_and(|link| link.number == connection);
+            let body = Body::ReadData { of, length: range.length };
+            match fault {
+                None if there => drop(self.send(body, Some(data))),
+                None => {}
+                Some(fault) => self.answer_twin(connection, of, body, Some(fault)),
+            }
+        }
+        self.act(Action::Release { data });
     }
 
     pub(crate) fn check_done(&mut self, id: u64, result: Result<LocalResult, LocalFault>) {

@@ -38,6 +38,8 @@ pub struct MirrorTiming {
     pub deactivate_us: u64,
     /// An extent unused for this long leaves the activity log: what a crash makes suspect stays small.
     pub cool_us: u64,
+    /// A local operation without an answer for so long is a failed disk (C18).
+    pub io_limit_us: u64,
 }
 
 impl Default for MirrorTiming {
@@ -50,6 +52,7 @@ impl Default for MirrorTiming {
             status_us: 100 * MILLIS,
             deactivate_us: 10 * SECOND,
             cool_us: 5 * SECOND,
+            io_limit_us: 3 * SECOND,
         }
     }
 }

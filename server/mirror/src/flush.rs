@@ -27,7 +27,7 @@ struct Round {
 /// Flushes that wait or run.
 #[derive(Debug, Default)]
 pub(crate) struct Flushes {
-    asked: Vec<(RequestId, Option<Time>)>,
+    pub(crate) asked: Vec<(RequestId, Option<Time>)>,
     /// A round is wanted for the sake of the log or the rebuild.
     pub(crate) wanted: bool,
     round: Option<Round>,
@@ -93,9 +93,7 @@ impl Mirror {
             return;
         }
         if self.failed.is_some() && !self.flushes.asked.is_empty() {
-            for (request, _) in std::mem::take(&mut self.flushes.asked) {
-                self.reply(request, EIO);
-            }
+            self.fail_held_flushes();
         }
         let joint = self.pair == Pair::Joined;
         // In sync, a flush says that both disks have everything: it waits until the twin is there and lacks nothing.
@@ -105,7 +103,7 @@ impl Mirror {
                 since.get_or_insert(self.now);
             }
         }
-        let serves = !blocked && !self.flushes.asked.is_empty();
+        let serves = !blocked && self.failed.is_none() && !self.flushes.asked.is_empty();
         let own = self.flushes.wanted && (joint || !self.needs_twin);
         if serves || own {
             self.begin_round(joint, serves);
@@ -168,6 +166,12 @@ impl Mirror {
                 self.log.round_succeeded();
                 self.clear_copied();
             }
+        }
+        if errno != 0 {
+            // Held, as writes are, until the engine has moved the work or cannot.
+            let again = round.requests.into_iter().map(|(request, since)| (request, Some(since)));
+            self.flushes.asked.splice(0..0, again);
+            return;
         }
         for (request, _) in round.requests {
             self.reply(request, errno);

@@ -58,7 +58,12 @@ impl Mirror {
                 "alone, a write in flight is in the map",
             ),
             (
-                self.ranges.len() <= writes.len() + self.requests.reads.len() + self.applied.len() + RUNS_MAX,
+                self.ranges.len()
+                    <= writes.len()
+                        + self.requests.reads.len()
+                        + self.requests.mends.len()
+                        + self.applied.len()
+                        + RUNS_MAX,
                 "no claim without an owner",
             ),
         ];

@@ -19,6 +19,7 @@ pub mod layout;
 mod lease;
 mod link;
 mod log;
+mod mend;
 mod mirror;
 mod orders;
 mod pair;
@@ -28,6 +29,7 @@ mod requests;
 mod settle;
 mod status;
 mod store;
+mod watch;
 
 pub use action::Action;
 pub use config::{Faults, MirrorConfig, MirrorTiming};

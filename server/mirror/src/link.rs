@@ -265,7 +265,9 @@ impl Mirror {
             | Body::BuildDone { .. }
             | Body::BuildStored
             | Body::Failed { .. }
-            | Body::Zero { .. } => self.close_link(LinkFault::Protocol),
+            | Body::Zero { .. }
+            | Body::Read { .. }
+            | Body::ReadData { .. } => self.close_link(LinkFault::Protocol),
         }
     }
 
@@ -345,7 +347,11 @@ impl Mirror {
             Body::Refused { .. } => self.close_link(LinkFault::Restart),
             Body::Hello(_) | Body::SessionStored => self.close_link(LinkFault::Protocol),
             // To the standby.
-            Body::Write { .. } | Body::Zero { .. } | Body::Copy { .. } | Body::Check { .. } => {
+            Body::Write { .. }
+            | Body::Zero { .. }
+            | Body::Copy { .. }
+            | Body::Check { .. }
+            | Body::Read { .. } => {
                 self.work_received(sequence, frame.body, payload);
             }
             Body::Flush => self.flush_received(sequence),
@@ -356,6 +362,7 @@ impl Mirror {
             Body::Written { of } => self.answered(of, &Answer::Written),
             Body::Flushed { of } => self.answered(of, &Answer::Flushed),
             Body::Copied { of } => self.answered(of, &Answer::Copied),
+            Body::ReadData { of, length } => self.read_data(of, length, payload),
             Body::Checked { of, different } => self.answered(of, &Answer::Checked(different)),
             Body::Failed { of, errno } => self.twin_failed(of, errno),
             Body::Map { page, bits, more } => self.map_received(page, &bits, more),

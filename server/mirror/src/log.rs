@@ -89,6 +89,11 @@ impl ActivityLog {
         extents(offset, length).all(|extent| self.slots.contains_key(&extent))
     }
 
+    /// As `pin`, unless the range is not to be written to.
+    pub(crate) fn pin_if(&mut self, wanted: bool, offset: u64, length: u64, mark: u64, now: Time) -> Heat {
+        if wanted { self.pin(offset, length, mark, now) } else { Heat::Full }
+    }
+
     /// Pins the range's extents, taking slots for those not hot; `mark` is the store that will carry them.
     pub(crate) fn pin(&mut self, offset: u64, length: u64, mark: u64, now: Time) -> Heat {
         let missing = extents(offset, length).filter(|extent| !self.slots.contains_key(extent)).count();

@@ -27,6 +27,7 @@ use crate::requests::Requests;
 use crate::settle::Settle;
 use crate::status::Told;
 use crate::store::Store;
+use crate::watch::Watch;
 use peer::control::{Done, FromDisk, OrderFault, RebuildResult, Role, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::alert::RebuildKind;
@@ -59,6 +60,10 @@ pub(crate) enum Op {
     RunRead(u64),
     /// Hashing for a rebuild run.
     RunHash(u64),
+    /// Writing back what the twin read for a request, of the same number.
+    Mend,
+    /// Reading for the twin's `Read`, of the same number.
+    TwinRead,
     /// A read whose run was broken off: its buffer is released when it ends.
     LostRead,
 }
@@ -120,6 +125,9 @@ pub struct Mirror {
     pub(crate) alone_at: Time,
     /// Why the rebuild in preparation copies what it copies.
     pub(crate) rebuild_kind: RebuildKind,
+    pub(crate) watch: Watch,
+    /// [`peer::control::DiskStatus::mended_blocks`].
+    pub(crate) mended_blocks: u64,
 }
 
 /// Steps of one turn after which something is wrong with the rules themselves: each step consumes what it waits for, so
@@ -180,6 +188,8 @@ impl Mirror {
             activation: None,
             alone_at: now,
             rebuild_kind: RebuildKind::Fast,
+            watch: Watch::default(),
+            mended_blocks: 0,
             config,
             now,
         }
@@ -215,6 +225,7 @@ impl Mirror {
     /// Restores the invariants: lets everything go on that waited for what this input brought.
     fn advance(&mut self) {
         self.advance_time();
+        self.advance_watch();
         for _ in 0..STEPS_MAX {
             self.moved = false;
             self.advance_settle();
@@ -225,6 +236,8 @@ impl Mirror {
             self.advance_finish();
             self.advance_deactivation();
             self.advance_requests();
+            self.advance_mends();
+            self.advance_held();
             self.advance_rebuild();
             self.advance_flushes();
             self.advance_store();
@@ -251,6 +264,8 @@ impl Mirror {
             Op::FrontClose => self.front_closed(result.err()),
             Op::RunRead(run) => self.run_read_done(run, op, result.err()),
             Op::RunHash(run) => self.run_hash_done(run, result),
+            Op::Mend => self.mend_done(op.0, result.err()),
+            Op::TwinRead => self.twin_read_done(op.0, result.err()),
             Op::LostRead => self.act(Action::Release { data: crate::action::Data::Buffer(op) }),
         }
     }

@@ -369,13 +369,17 @@ impl Mirror {
         let writes = requests.writes.into_values().filter(|writing| !writing.replied);
         let mut all: Vec<_> = writes.map(|writing| writing.request).collect();
         all.extend(requests.reads.into_values().map(|(request, _)| request));
+        for mend in requests.mends.into_values() {
+            all.extend(mend.request);
+            self.drop_payload(mend.payload());
+        }
         all.extend(requests.held.into_iter().map(|(request, _)| request));
         all.extend(requests.held_replies.into_iter().map(|(request, _)| request));
         all.extend(self.flushes.take_all());
         for request in all {
             self.act(Action::Reply { request, errno: EIO });
         }
-        self.ops.retain(|_, op| !matches!(op, Op::Write | Op::Read | Op::Round(_)));
+        self.ops.retain(|_, op| !matches!(op, Op::Write | Op::Read | Op::Mend | Op::Round(_)));
         self.granted.clear();
     }
 }

@@ -45,6 +45,7 @@ pub(crate) enum Awaited {
     Flush(u64),
     Copy(u64),
     Check(u64),
+    Read(u64),
 }
 
 /// The end of a rebuild: both copies become equal and say so.
@@ -258,6 +259,7 @@ impl Mirror {
         self.pair = Pair::Apart;
         self.break_rebuild();
         self.flushes.twin_lost();
+        self.forget_asked();
         for writing in self.requests.writes.values_mut().filter(|writing| writing.twin == Twin::Sent) {
             writing.twin = Twin::NotSent;
         }

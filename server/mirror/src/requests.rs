@@ -4,8 +4,10 @@ use crate::action::{Action, Data, OpId};
 use crate::config::REQUESTS_MAX;
 use crate::input::{LocalFault, Range, RequestId};
 use crate::log::{Heat, blocks};
+use crate::mend::Mend;
 use crate::mirror::{Mirror, Op};
 use crate::pair::{Awaited, Pair};
+use crate::watch::HELD_US;
 use peer::block::{Body, PAYLOAD_BYTES_MAX, SECTOR_BYTES, ZERO_BYTES_MAX};
 use peer::control::Role;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +27,8 @@ pub(crate) struct Requests {
     pub(crate) held_replies: Vec<(RequestId, i32)>,
     pub(crate) writes: BTreeMap<u64, Writing>,
     pub(crate) reads: BTreeMap<u64, (RequestId, Range)>,
+    /// Reads that the local disk refused.
+    pub(crate) mends: BTreeMap<u64, Mend>,
     /// Writes that wait for a slot of the activity log.
     pub(crate) no_room: VecDeque<u64>,
     /// Writes that wait for a store, with its mark.
@@ -74,9 +78,16 @@ pub(crate) struct Writing {
     pub(crate) replied: bool,
 }
 
+impl Writing {
+    /// The local disk failed it, and it is held for the engine to move the work.
+    pub(crate) fn owed(&self) -> bool {
+        !self.replied && self.local.is_some_and(|errno| errno != 0)
+    }
+}
+
 impl Requests {
     fn count(&self) -> usize {
-        self.held.len() + self.writes.len() + self.reads.len() + self.held_replies.len()
+        self.held.len() + self.writes.len() + self.reads.len() + self.mends.len() + self.held_replies.len()
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -251,16 +262,21 @@ impl Mirror {
     /// Replies to and releases a write as far as both disks have come.
     pub(crate) fn write_moved(&mut self, id: u64) {
         let acknowledges_alone = !self.needs_twin || self.config.faults.ack_before_twin;
+        let (needs_twin, now) = (self.needs_twin, self.now);
         let Some(writing) = self.requests.writes.get_mut(&id) else { return };
         let Some(errno) = writing.local else { return };
         let twin_has = matches!(writing.twin, Twin::Done | Twin::NotNeeded);
-        if !writing.replied && (twin_has || errno != 0 || acknowledges_alone) {
-            writing.replied = true;
-            let request = writing.request;
+        // In sync an error is not told while the engine may move the work to the twin, which has the write (C5).
+        let hold_ended = !needs_twin || now.since(writing.began) >= HELD_US;
+        let due = if errno == 0 { twin_has || acknowledges_alone } else { hold_ended };
+        let first = !writing.replied && due;
+        writing.replied |= due;
+        let (request, ends) = (writing.request, twin_has && writing.replied);
+        if first {
             // A write that the twin still lacks keeps its payload only until here; see `twin_lost`.
             self.reply(request, errno);
         }
-        if twin_has {
+        if ends {
             let Some(done) = self.requests.writes.remove(&id) else { return };
             let range = done.range;
             self.log.unpin(range.offset, u64::from(range.length), done.twin == Twin::Done);
@@ -276,7 +292,10 @@ impl Mirror {
     }
 
     pub(crate) fn read_done(&mut self, id: u64, fault: Option<LocalFault>) {
-        let Some((request, _)) = self.requests.reads.remove(&id) else { return };
+        let Some((request, range)) = self.requests.reads.remove(&id) else { return };
+        if fault.is_some() && self.mend(id, request, range) {
+            return;
+        }
         self.release_claim(id);
         if let Some(fault) = fault {
             self.fail(format!("a read from the local disk failed: errno {}", fault.errno));
@@ -372,8 +391,11 @@ impl Mirror {
         self.moved = true;
     }
 
-    /// The oldest write that only the twin's disk keeps from its reply.
+    /// The oldest request that only the twin's disk keeps from its reply.
     pub(crate) fn waiting_since(&self) -> Option<Time> {
+        if self.own_disk_lags() {
+            return None;
+        }
         let writes = &self.requests.writes;
         let issued = writes.values().filter(|writing| writing.issued && !writing.replied);
         let issued = issued.filter(|writing| matches!(writing.twin, Twin::NotSent | Twin::Sent));
@@ -381,6 +403,8 @@ impl Mirror {
         let no_room =
             self.requests.no_room.iter().filter_map(|id| writes.get(id)).filter(|_| self.needs_twin);
         let oldest = issued.chain(no_room).map(|writing| writing.began).min();
-        oldest.into_iter().chain(self.flushes.waiting_since()).min()
+        let asked = self.requests.mends.values().filter(|mend| mend.request.is_some());
+        let asked = asked.map(|mend| mend.began).min();
+        oldest.into_iter().chain(asked).chain(self.flushes.waiting_since()).min()
     }
 }

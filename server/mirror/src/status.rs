@@ -61,6 +61,7 @@ impl Mirror {
             sent_bytes: self.sent_bytes,
             device: None,
             failed: self.failed.clone(),
+            mended_blocks: self.mended_blocks,
         }
     }
 
@@ -119,7 +120,9 @@ impl Mirror {
 
     /// When the next status may be due: while progress is made, and when what was told last is out of date.
     fn status_deadline(&self) -> Option<Time> {
-        let old = self.told.last.as_ref().is_some_and(|last| last.dirty_blocks != self.map.count());
+        let old = self.told.last.as_ref().is_some_and(|last| {
+            last.dirty_blocks != self.map.count() || last.mended_blocks != self.mended_blocks
+        });
         let busy = self.told.present && (old || self.rebuild.is_some() || self.waiting_since().is_some());
         busy.then(|| self.told.at.plus(self.config.timing.status_us))
     }
@@ -131,8 +134,15 @@ impl Mirror {
         let lease = self.lease_end().filter(|end| serving && *end > self.now);
         let fence = self.fence_time().filter(|_| serving);
         let cool = (self.role == Role::Active && self.log.len() > 0).then_some(self.next_cool);
-        let all =
-            [self.link_deadline(), lease, fence, cool, self.deactivation_deadline(), self.status_deadline()];
+        let all = [
+            self.link_deadline(),
+            lease,
+            fence,
+            cool,
+            self.deactivation_deadline(),
+            self.status_deadline(),
+            self.watch_deadline(),
+        ];
         all.into_iter().flatten().min()
     }
 }

@@ -107,6 +107,7 @@ impl Desk {
                         | Body::Flush
                         | Body::Copy { .. }
                         | Body::Check { .. }
+                        | Body::Read { .. }
                 ) {
                     self.asked.push(frame.sequence);
                 }
@@ -118,6 +119,7 @@ impl Desk {
                 }
             }
             Action::Release { data } => format!("release {}", data_word(data)),
+            Action::Fill { request, payload } => format!("fill {} of payload {}", request.0, payload.0),
             Action::Reply { request, errno } => format!("reply {} {errno}", request.0),
             Action::CloseLink { reason } => format!("close {reason:?}"),
             Action::OpenFrontEnd { op: id } => {
@@ -674,4 +676,82 @@ fn a_twin_that_dies_while_the_set_is_left_is_put_out_and_the_set_is_left_alone()
     assert_eq!(told.iter().filter(|word| *word == "done").count(), 2, "put out, then left: {told:?}");
     assert!(told.contains(&"flush".to_string()), "flushed once more, alone: {told:?}");
     assert!(told.iter().any(|word| word.contains("page")), "what the twin may lack is recorded: {told:?}");
+}
+
+#[test]
+fn a_read_the_disk_refuses_is_served_by_the_twin_and_written_back() {
+    let mut desk = in_sync();
+    let range = Range { offset: 8192, length: 4096 };
+    let read = Input::Read { request: RequestId(1), range };
+    assert_eq!(desk.input(read), ["read 8192 4096 into request 1"]);
+    let op = desk.ops.remove(0);
+    assert_eq!(
+        desk.input(Input::LocalDone { op, result: Err(LocalFault { errno: 5 }) }),
+        ["send Read"],
+        "no error for the application"
+    );
+    // A write to the same place waits until the block is whole again.
+    assert_eq!(desk.write(2, 8192, 512), [""; 0]);
+    let of = desk.of();
+    let answered = desk.twin_with(Body::ReadData { of, length: 4096 }, Some(PayloadId(7)));
+    assert_eq!(answered, ["fill 1 of payload 7", "reply 1 0", "store log"]);
+    assert_eq!(desk.local(), ["write 8192 4096 from payload 7"]);
+    let next = desk.local();
+    assert_eq!(next, ["release payload 7", "send Write of request 2", "write 8192 512 from request 2"]);
+    let status = desk.mirror.status();
+    assert_eq!((status.failed, status.mended_blocks), (None, 1));
+    assert!(status.equal);
+}
+
+#[test]
+fn a_refused_read_is_asked_again_over_the_next_link_and_fails_without_a_twin() {
+    let mut desk = in_sync();
+    let range = Range { offset: 0, length: 512 };
+    desk.input(Input::Read { request: RequestId(1), range });
+    let op = desk.ops.remove(0);
+    assert_eq!(desk.input(Input::LocalDone { op, result: Err(LocalFault { errno: 5 }) }), ["send Read"]);
+    assert_eq!(desk.input(Input::LinkLost), [""; 0], "the twin may be back within the grace");
+    desk.asked.clear();
+    assert_eq!(desk.meet(&[G1], true), ["send Read"]);
+    assert_eq!(desk.input(Input::LinkLost), [""; 0]);
+    desk.order(DiskOrder::PutOut { generation: G2 });
+    assert_eq!(desk.local(), ["done", "reply 1 5"]);
+    assert!(desk.mirror.status().failed.is_some());
+}
+
+#[test]
+fn in_sync_a_failed_write_is_held_for_the_engine_and_not_for_ever() {
+    let mut desk = in_sync();
+    desk.write(1, 4096, 4096);
+    desk.local();
+    let op = desk.ops.remove(0);
+    assert_eq!(desk.input(Input::LocalDone { op, result: Err(LocalFault { errno: 5 }) }), [""; 0]);
+    assert_eq!(desk.written(), [""; 0], "the twin has it, but this side may not say so");
+    assert_eq!(desk.input(Input::Flush { request: RequestId(2) }), [""; 0]);
+    let status = desk.mirror.status();
+    assert!(status.failed.is_some() && status.waiting_since.is_none());
+    // Nobody moved the work.
+    let mut said = Vec::new();
+    for _ in 0..30 {
+        desk.now += 400_000;
+        said.extend(desk.twin(Body::Alive { nonce: 1, grant: None }));
+    }
+    assert_eq!(said[..2], ["reply 1 5", "reply 2 5"]);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_counts_as_failed_but_a_process_that_stood_still_does_not() {
+    let mut desk = in_sync();
+    desk.write(1, 4096, 4096);
+    desk.local();
+    // The process stands still for a minute: the answer may be waiting for it.
+    desk.now += 60_000_000;
+    desk.twin(Body::Alive { nonce: 1, grant: None });
+    assert_eq!(desk.mirror.status().failed, None);
+    for _ in 0..8 {
+        desk.now += 500_000;
+        desk.twin(Body::Alive { nonce: 1, grant: None });
+    }
+    let status = desk.mirror.status();
+    assert!(status.failed.is_some_and(|reason| reason.contains("not answered")));
 }

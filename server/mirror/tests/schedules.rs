@@ -39,13 +39,14 @@ fn run(seed: u64, steps: usize, faults: Faults) -> Result<World, (String, Vec<St
 fn random_schedules_lose_nothing_and_heal() {
     let first: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let many: u64 = std::env::var("SEEDS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(25);
-    let (mut acknowledged, mut switches, mut rebuilds) = (0, 0, 0);
+    let (mut acknowledged, mut switches, mut rebuilds, mut mended) = (0, 0, 0, 0);
     for seed in first..first + many {
         match run(seed, 4_000, Faults::default()) {
             Ok(world) => {
                 acknowledged += world.acknowledged;
                 switches += world.switches;
                 rebuilds += world.rebuilds;
+                mended += world.mended;
             }
             Err((fault, trace)) => {
                 let tail = trace.len().saturating_sub(400);
@@ -55,8 +56,8 @@ fn random_schedules_lose_nothing_and_heal() {
     }
     // The schedules must have done something for this to mean anything.
     assert!(
-        acknowledged > 100 * many && switches > many && rebuilds > many / 2,
-        "{acknowledged} {switches} {rebuilds}"
+        acknowledged > 100 * many && switches > many && rebuilds > many / 2 && mended > many / 8,
+        "{acknowledged} {switches} {rebuilds} {mended}"
     );
 }
 

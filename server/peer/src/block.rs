@@ -1,6 +1,6 @@
 //! Frames of the block link between the two disk processes of one mirror set: what they say, their limits and version.
 //!
-//! A frame is a fixed header, a bounded body and, for `Write` and `Copy`, a payload that only the shell touches
+//! A frame is a fixed header, a bounded body and, for `Write`, `Copy` and `ReadData`, a payload that only the shell touches
 //! (`block_codec` has the byte layout). Every frame carries the sender's epoch and session; a side refuses lower ones.
 //! `sequence` numbers the frames of one direction within one connection from 1 without a gap; answers name the
 //! sequence they answer as `of`. The receiver orders overlapping writes by it.
@@ -95,6 +95,10 @@ pub enum Body {
     /// The range reads as zeroes from here on; no payload, at most [`ZERO_BYTES_MAX`]. `unmap`: the disk may give the space
     /// back. Ordered among writes as they are, answered by `Written`.
     Zero { offset: u64, length: u32, unmap: bool },
+    /// The sender's own disk cannot read this; the twin's copy of it is equal (C5).
+    Read { offset: u64, length: u32 },
+    /// What `Read` asked for is the payload.
+    ReadData { of: u64, length: u32 },
 }
 
 /// Who a side is and where its copy stands.
@@ -148,7 +152,7 @@ impl Frame {
     #[must_use]
     pub fn payload_length(&self) -> u32 {
         match self.body {
-            Body::Write { length, .. } | Body::Copy { length, .. } => length,
+            Body::Write { length, .. } | Body::Copy { length, .. } | Body::ReadData { length, .. } => length,
             Body::Hello(_)
             | Body::SessionStored
             | Body::Written { .. }
@@ -167,7 +171,8 @@ impl Frame {
             | Body::Failed { .. }
             | Body::Leaving
             | Body::Refused { .. }
-            | Body::Zero { .. } => 0,
+            | Body::Zero { .. }
+            | Body::Read { .. } => 0,
         }
     }
 
@@ -178,7 +183,10 @@ impl Frame {
     pub fn check(&self) -> Result<(), FrameFault> {
         match &self.body {
             Body::Hello(hello) => hello.check(),
-            Body::Write { offset, length } => check_run(*offset, *length, SECTOR_BYTES, PAYLOAD_BYTES_MAX),
+            Body::Write { offset, length } | Body::Read { offset, length } => {
+                check_run(*offset, *length, SECTOR_BYTES, PAYLOAD_BYTES_MAX)
+            }
+            Body::ReadData { length, .. } => check_run(0, *length, SECTOR_BYTES, PAYLOAD_BYTES_MAX),
             Body::Copy { offset, length } => check_run(*offset, *length, BLOCK_BYTES, PAYLOAD_BYTES_MAX),
             Body::Zero { offset, length, .. } => check_run(*offset, *length, SECTOR_BYTES, ZERO_BYTES_MAX),
             Body::Check { offset, hashes } => {

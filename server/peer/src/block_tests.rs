@@ -44,6 +44,8 @@ fn frames() -> Vec<Frame> {
         Body::Leaving,
         Body::Refused { reason: Refused::Stale },
         Body::Zero { offset: 512, length: ZERO_BYTES_MAX, unmap: true },
+        Body::Read { offset: 512, length: 1536 },
+        Body::ReadData { of: 9, length: 1536 },
     ];
     let number = |(i, body)| Frame { epoch: Epoch(3), session: Session(8), sequence: i as u64 + 1, body };
     bodies.into_iter().enumerate().map(number).collect()
@@ -131,6 +133,10 @@ fn limits_hold_on_the_way_out_too() {
         Body::Zero { offset: 100, length: 512, unmap: false },
         Body::Zero { offset: 0, length: ZERO_BYTES_MAX + 512, unmap: true },
         Body::Zero { offset: u64::MAX - 511, length: 512, unmap: true },
+        Body::Read { offset: 1, length: 512 },
+        Body::Read { offset: 0, length: 0 },
+        Body::ReadData { of: 1, length: 0 },
+        Body::ReadData { of: 1, length: PAYLOAD_BYTES_MAX + 512 },
         Body::Check { offset: 0, hashes: vec![[0; 16]; 257] },
         Body::Checked { of: 1, different: vec![0; 33] },
         Body::Map { page: 0, bits: vec![0; 5], more: false },

@@ -191,6 +191,8 @@ pub struct DiskStatus {
     pub device: Option<String>,
     /// The local disk failed.
     pub failed: Option<String>,
+    /// Blocks that the local disk could not read, served from the twin and written back here since start (C5).
+    pub mended_blocks: u64,
 }
 
 /// Progress of a rebuild, on the side that sends.

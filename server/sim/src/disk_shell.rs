@@ -123,6 +123,14 @@ impl World {
                 }
             }
             Action::Release { data } => self.release(host, set, data),
+            Action::Fill { request, payload } => {
+                let values = self.values(host, set, Data::Payload(payload));
+                if let Some(request) =
+                    self.disk_of(host, set, process).and_then(|disk| disk.requests.get_mut(&request))
+                {
+                    request.values = values;
+                }
+            }
             Action::Reply { request, errno } => self.reply(host, set, request, errno),
             Action::CloseLink { reason } => {
                 self.trace.step(self.queue.now(), Column::Server(host), || {
@@ -187,7 +195,9 @@ impl World {
         let h = &self.hosts[host];
         let medium = !matches!(kind, IoKind::Open | IoKind::Close { .. });
         let factor = if medium && now < h.slow.1 { h.slow.0 } else { 1 };
-        let fails = medium && now < h.failing_until && self.rng.percent(70);
+        let (reads_only, until) = h.failing;
+        let read = matches!(kind, IoKind::Read { into: Data::Request(_), .. });
+        let fails = medium && now < until && (read || !reads_only) && self.rng.percent(70);
         let delay = self.rng.range(low, high) * factor;
         self.next_io += 1;
         let io = self.next_io;

@@ -37,8 +37,8 @@ pub enum Fault {
     Poor { link: LinkId, loss: u64, delay: u64, back: u64 },
     /// The disks of a host are slow.
     Slow { host: usize, factor: u64, back: u64 },
-    /// The disks of a host fail.
-    Failing { host: usize, back: u64 },
+    /// The disks of a host fail, or only what applications read from them.
+    Failing { host: usize, reads: bool, back: u64 },
     /// An operator's command.
     Operator { host: usize, what: Operation },
 }
@@ -154,7 +154,8 @@ fn draw(rng: &mut Rng, config: &ClusterConfig) -> Fault {
         75..80 => Fault::Deaf { from: host, back },
         80..84 => Fault::Poor { link, loss: rng.range(50, 700), delay: rng.range(1_000, 300_000), back },
         84..88 => Fault::Slow { host, factor: rng.pick(&[5, 50, 500]), back },
-        88..90 => Fault::Failing { host, back },
+        88..90 => Fault::Failing { host, reads: false, back },
+        90..93 => Fault::Failing { host, reads: true, back },
         _ => Fault::Operator { host, what: operation(rng, config) },
     }
 }
@@ -201,7 +202,7 @@ impl World {
             }
             Fault::WitnessDown { forget, .. } => self.stop_witness(forget),
             Fault::Slow { host, factor, back } => self.hosts[host].slow = (factor, now + back),
-            Fault::Failing { host, back } => self.hosts[host].failing_until = now + back,
+            Fault::Failing { host, reads, back } => self.hosts[host].failing = (reads, now + back),
             Fault::Operator { host, what } => self.command(host, what),
             Fault::Cable { .. }
             | Fault::Split { .. }
@@ -304,7 +305,7 @@ impl World {
         self.start_witness();
         for host in 0..2 {
             self.hosts[host].slow = (1, 0);
-            self.hosts[host].failing_until = 0;
+            self.hosts[host].failing = (false, 0);
             self.restart_failed_disks(host);
             self.boot(host);
             self.hosts[host].node_wanted = true;

@@ -43,8 +43,8 @@ pub struct Host {
     pub io: BTreeMap<u64, Io>,
     /// Local disks take so much longer until then.
     pub slow: (u64, Instant),
-    /// Local disks fail until then.
-    pub failing_until: Instant,
+    /// Local disks fail until then; `true`: only reads of requests do.
+    pub failing: (bool, Instant),
     /// Mounts, addresses, applications.
     pub kernel: Kernel,
     /// The node process.

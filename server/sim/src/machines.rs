@@ -205,6 +205,7 @@ impl World {
             lease_us: u64::from(self.config.timing.lease_ms) * 1_000,
             node_grace_us: u64::from(self.config.timing.node_grace_ms) * 1_000,
             cool_us: self.cool,
+            io_limit_us: u64::from(self.config.timing.io_limit_ms) * 1_000,
             ..MirrorTiming::default()
         };
         let config =

@@ -436,7 +436,7 @@ fn host(id: NodeId, config: &ClusterConfig, rng: &mut Rng) -> Host {
         media,
         io: BTreeMap::new(),
         slow: (1, 0),
-        failing_until: 0,
+        failing: (false, 0),
         kernel: Kernel::default(),
         node: None,
         node_wanted: true,

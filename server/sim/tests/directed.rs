@@ -163,7 +163,7 @@ fn a_copy_made_equal_after_its_crash_is_taken_before_the_one_that_crashed_later(
 #[test]
 fn a_set_that_fails_while_its_group_stops_does_not_hold_the_group() {
     let stop = Fault::Operator { host: 0, what: Operation::StopServer { server: NodeId(1) } };
-    let fails = Fault::Failing { host: 0, back: SECOND };
+    let fails = Fault::Failing { host: 0, reads: false, back: SECOND };
     let world = ran(&[(8 * SECOND, stop), (8 * SECOND + 50_000, fails)], 30 * SECOND);
     assert_eq!(holder(&world), Some(NodeId(2)));
 }

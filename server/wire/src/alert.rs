@@ -106,6 +106,8 @@ pub enum EventKind {
     MirrorSplit { set: SetId },
     /// A mirror set's disk or process failed.
     MirrorFailed { set: SetId, server: NodeId, reason: String },
+    /// Blocks that a disk could not read came from the twin and were written back; told as their number doubles (C5).
+    MirrorMended { set: SetId, server: NodeId, blocks: u64 },
     /// The floating IP is in use by a stranger (D1).
     AddressInUse { group: GroupId, address: std::net::IpAddr, by: String },
     /// A configuration version was applied.
@@ -160,6 +162,7 @@ impl EventKind {
             EventKind::RebuildBroken { .. } => 3105,
             EventKind::MirrorSplit { .. } => 3106,
             EventKind::MirrorFailed { .. } => 3108,
+            EventKind::MirrorMended { .. } => 3110,
             EventKind::AddressInUse { .. } => 4101,
             EventKind::ConfigApplied { .. } => 5004,
             EventKind::CommandRefused { .. } => 5010,
@@ -184,6 +187,7 @@ impl EventKind {
             | EventKind::WitnessLost
             | EventKind::MirrorAlone { .. }
             | EventKind::RebuildBroken { .. }
+            | EventKind::MirrorMended { .. }
             | EventKind::CommandRefused { .. } => Severity::Warning,
             EventKind::ServerUp { .. }
             | EventKind::RecoverBegan { .. }

@@ -100,6 +100,7 @@ impl Host {
             incarnation: Incarnation::default(),
             lease_ms: 1_300,
             node_grace_ms: 10_000,
+            io_limit_ms: 3_000,
             key_file: folder.join("key"),
             state: folder.join("state"),
             volatile: false,

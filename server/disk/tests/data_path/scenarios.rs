@@ -17,6 +17,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("alone_it_serves_what_was_written_and_withdraws_only_when_unused", alone),
     ("the_twin_is_built_kept_in_sync_lost_and_brought_back_by_fast_copy", twins),
     ("discarded_and_zeroed_ranges_read_as_zeroes_on_both_copies_whatever_the_disks_can_do", zeroes),
+    ("what_the_disk_cannot_read_comes_from_the_twin_and_is_written_back", read_error),
     ("what_was_flushed_survives_a_power_loss_of_the_active_side", power_loss),
     ("a_standbys_power_loss_costs_nothing_that_was_flushed_and_a_lying_flush_is_seen", standby_loss),
     ("at_the_end_of_the_lease_addresses_go_and_requests_are_held", lease_end),
@@ -176,6 +177,32 @@ fn zeroes() {
         assert!(pair.one.data() == pair.two.data(), "the images differ");
         assert!(pair.one.data()[20 << 20..21 << 20].iter().all(|byte| *byte == 0));
     }
+}
+
+fn read_error() {
+    let mut pair = Pair::new(|_| {});
+    pair.build();
+    let device = pair.one.device();
+    let file = open(&device);
+    let (last, whole) = (SIZE - 4096, std::fs::metadata(&pair.one.options.backing).unwrap().len());
+    file.write_all_at(&bytes(1, 4096), last).unwrap();
+    file.sync_all().unwrap();
+    // The image ends one block early: a read of that block is short, as an error of the disk is for the mirror.
+    let image = OpenOptions::new().write(true).open(&pair.one.options.backing).unwrap();
+    image.set_len(whole - 4096).unwrap();
+    assert_eq!(read(&device, last, 4096), bytes(1, 4096), "the twin's copy serves");
+    let status = pair.one.wait("mended", |status| status.mended_blocks == 1);
+    assert!(status.failed.is_none() && status.equal, "{status:?}");
+    assert!(pair.one.data()[last as usize..] == bytes(1, 4096), "not written back");
+    // Without the twin there is nobody to ask: the application is told, and so is the engine.
+    pair.two.kill();
+    pair.one.wait("waiting for the twin", |status| !status.linked);
+    pair.one.order(DiskOrder::PutOut { generation: Generation([2; 16]) }).unwrap();
+    image.set_len(whole - 4096).unwrap();
+    let file = File::open(&device).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    assert!(file.read_exact_at(&mut [0; 4096], last).is_err());
+    assert!(pair.one.status().failed.is_some());
 }
 
 fn power_loss() {

@@ -396,6 +396,7 @@ impl World {
             sent_bytes: 0,
             device: (disk.role == Role::Active).then(|| "/dev/loop0".to_string()),
             failed: None,
+            mended_blocks: 0,
         };
         if always || disk.said.as_ref() != Some(&status) {
             disk.said = Some(status.clone());

@@ -40,6 +40,7 @@ impl World {
                 }
                 // The register has chosen both.
                 self.in_sync = BTreeSet::from([0, 1]);
+                self.sides.iter_mut().for_each(|side| side.crashed = false);
             }
             (Waits::Readmit(_) | Waits::Deactivate(_), Err(fault)) => {
                 assert!(matches!(fault, OrderFault::NotEqual | OrderFault::Fenced), "{fault:?}");
@@ -85,7 +86,7 @@ impl World {
             if self.sides[side].mirror.is_none() && self.now >= self.sides[side].ready_at {
                 self.start(side);
             }
-            if self.sides[side].bad {
+            if self.bad(side) {
                 // A host whose disk fails is taken out of service; it comes back with a good one of the same content.
                 self.crash(side);
                 return;
@@ -118,11 +119,13 @@ impl World {
         let both = self.in_sync.len() == 2;
         if !here || role != Role::Active {
             // The holder was away: either itself again, or its twin if that is in sync.
-            if both && there && self.chance.one_in(2) {
+            // The engine's rule of whole copies: a crashed holder waits for a twin that did not crash.
+            let worse = both && self.sides[holder].crashed && !self.sides[twin].crashed;
+            if both && there && (worse || self.chance.one_in(2)) {
                 self.epoch += 1;
                 self.in_sync = BTreeSet::from([twin]);
                 self.activate(twin, true);
-            } else if here && role == Role::Standby {
+            } else if here && role == Role::Standby && !worse {
                 if both && there {
                     self.activate(holder, false);
                 } else {

@@ -26,6 +26,7 @@ impl World {
         let it = &mut self.sides[side];
         it.least = it.safe.clone();
         it.incarnation = fresh16(&mut self.chance);
+        it.crashed = true;
         self.gone(side);
     }
 
@@ -145,7 +146,8 @@ impl World {
             _ => return false,
         };
         self.say(format!("{side} disk fails {op:?}"));
-        self.sides[side].bad = true;
+        // What the twin reads instead is no failure of the disk as a whole.
+        self.sides[side].bad = !matches!(action, Action::ReadLocal { into: Data::Request(_), .. });
         self.input(side, Input::LocalDone { op, result: Err(LocalFault { errno: 5 }) });
         true
     }

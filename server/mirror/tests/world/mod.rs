@@ -42,6 +42,8 @@ pub struct Side {
     pub fenced: bool,
     /// Its disk has failed an operation: the engine takes the host out of service.
     pub bad: bool,
+    /// It lost power since both were equal: what it had not flushed may be on the twin only.
+    crashed: bool,
     /// What this copy must hold at least: now, and after a crash.
     least: Vec<u64>,
     safe: Vec<u64>,
@@ -81,6 +83,8 @@ pub struct World {
     pub acknowledged: u64,
     pub switches: u64,
     pub rebuilds: u64,
+    /// Reads that the twin served.
+    pub mended: u64,
     lease_us: Option<u64>,
     turns: u64,
 }
@@ -111,6 +115,7 @@ impl World {
                 status: None,
                 fenced: false,
                 bad: false,
+                crashed: false,
                 least: vec![0; SECTORS],
                 safe: vec![0; SECTORS],
                 ready_at: 0,
@@ -139,6 +144,7 @@ impl World {
             acknowledged: 0,
             switches: 0,
             rebuilds: 0,
+            mended: 0,
             // Every third schedule has leases that lapse now and then.
             lease_us: seed.is_multiple_of(3).then_some(300_000),
             turns: 0,
@@ -234,6 +240,11 @@ impl World {
                 Data::Payload(payload) => assert!(self.sides[side].payloads.remove(&payload).is_some()),
                 Data::Buffer(op) => assert!(self.sides[side].buffers.remove(&op).is_some()),
             },
+            Action::Fill { request, payload } => {
+                let words = self.sides[side].payloads[&payload].clone();
+                self.mended += 1;
+                self.sides[side].buffers.insert(OpId(u64::MAX - request.0), words);
+            }
             Action::Reply { request, errno } => self.replied(side, request, errno),
             Action::CloseLink { .. } => self.closed(side),
             Action::LeaseEnded | Action::LeaseRuns | Action::Exit => {}
@@ -260,7 +271,10 @@ impl World {
 
     fn complete(&mut self, side: usize, at: usize) {
         let (action, _, words) = self.sides[side].doing.remove(at);
-        if !self.calm && self.chance.one_in(6_000) && self.fault(side, &action) {
+        // A sector that cannot be read is the commonest fault of a disk; in sync the twin makes it good.
+        let read = matches!(action, Action::ReadLocal { into: Data::Request(_), .. });
+        let odds = if read && self.needs_twin(side) { 2 } else { 6_000 };
+        if !self.calm && self.chance.one_in(odds) && self.fault(side, &action) {
             return;
         }
         let (op, result) = match action {

@@ -17,7 +17,8 @@ impl World {
         let asked = self.sides[side].requests.remove(&request).expect("one reply for a request");
         if errno != 0 {
             let it = &self.sides[side];
-            assert!(it.fenced || it.bad || self.role(side) != Role::Active, "no error without a fault");
+            let excused = it.fenced || self.bad(side) || self.role(side) != Role::Active;
+            assert!(excused, "no error without a fault");
             return;
         }
         let both = self.needs_twin(side);
@@ -54,6 +55,12 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Its disk has failed for good.
+    pub fn bad(&self, side: usize) -> bool {
+        let failed = |mirror: &Mirror| mirror.status().failed.is_some();
+        self.sides[side].bad || self.sides[side].mirror.as_ref().is_some_and(failed)
     }
 
     /// Invariant 13: what the active side does not suspect is equal on both disks, crashed or not.

@@ -238,6 +238,15 @@ fn mirror_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String
                 "{set}: 両系で更新あり。選択するまで上書きしません"
             )
         }
+        EventKind::MirrorMended { set, server, blocks } => {
+            let (set, server) = (names.set(*set), names.server(*server));
+            say!(
+                lang,
+                "{set}: the disk on {server} could not read {blocks} blocks; they came from the other server and were \
+                 written back. Look at that disk",
+                "{set}: {server} のディスクで {blocks} ブロックが読めず、相手サーバから読んで書き戻しました。ディスクを確認"
+            )
+        }
         EventKind::MirrorFailed { set, server, reason } => {
             let (set, server) = (names.set(*set), names.server(*server));
             say!(

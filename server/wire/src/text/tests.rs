@@ -66,6 +66,7 @@ fn events() -> Vec<EventKind> {
         EventKind::RebuildBroken { set, to: TWO },
         EventKind::MirrorSplit { set },
         EventKind::MirrorFailed { set, server, reason },
+        EventKind::MirrorMended { set, server, blocks: 3 },
         EventKind::AddressInUse {
             group,
             address: [192, 168, 10, 50].into(),
