@@ -19,6 +19,9 @@ const NEEDS: &[Need] = &[
     Need { file: "/usr/bin/cc", package: "gcc", why: "builds SQLite" },
     Need { file: "/usr/sbin/mkfs.ext4", package: "e2fsprogs", why: "the file system on the mirror" },
     Need { file: "/usr/sbin/ip", package: "iproute2", why: "hosts of the data path's rig" },
+    Need { file: "/usr/sbin/mkfs.xfs", package: "xfsprogs", why: "a disk with data is recognised" },
+    Need { file: "/usr/sbin/sfdisk", package: "fdisk", why: "a disk with partitions is recognised" },
+    Need { file: "/usr/sbin/pvcreate", package: "lvm2", why: "a disk of LVM is refused" },
     Need { file: "/usr/bin/chromium", package: "chromium", why: "browser tests" },
     Need { file: "/usr/bin/chromedriver", package: "chromium-driver", why: "browser tests" },
     Need {

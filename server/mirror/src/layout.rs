@@ -200,16 +200,21 @@ pub fn format(format: Format) -> Result<Vec<u8>, LayoutFault> {
     Ok(bytes)
 }
 
+/// The newer whole superblock in the first bytes of a backing, whoever's it is; none: it is no backing of ours.
+#[must_use]
+pub fn superblock(head: &[u8]) -> Option<Superblock> {
+    (0..2)
+        .filter_map(|place| superblock_read(unit(head, place * UNIT as u64)?))
+        .max_by_key(|found| found.counter)
+}
+
 impl ControlArea {
     /// Reads a control area.
     ///
     /// # Errors
     /// No whole superblock, or fewer bytes than it says.
     pub fn read(bytes: &[u8]) -> Result<ControlArea, LayoutFault> {
-        let superblock = (0..2)
-            .filter_map(|place| superblock_read(unit(bytes, place * UNIT as u64)?))
-            .max_by_key(|found| found.counter)
-            .ok_or(LayoutFault::Foreign)?;
+        let superblock = superblock(bytes).ok_or(LayoutFault::Foreign)?;
         let needed = control_bytes(superblock.size);
         if (bytes.len() as u64) < needed {
             return Err(LayoutFault::Short { needed, found: bytes.len() as u64 });

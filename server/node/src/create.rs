@@ -7,7 +7,7 @@ use crate::data::{hex, random};
 use crate::http::error::{Fault, FaultBody};
 use crate::peers::{Hello, HelloAnswer, Join, Prepare, Role, WitnessJoin};
 use crate::tls::Pin;
-use crate::{disks, node, pairing};
+use crate::{backing, disks, node, pairing};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -105,7 +105,7 @@ pub async fn create(app: &Arc<App>, wanted: CreateCluster) -> Result<ClusterConf
     let order =
         Prepare { secret: twin.secret.clone(), you: me.twin(), config: config.clone(), cluster, replace };
     ask::<serde_json::Value>(app, &twin, "/peer/prepare", &order).await?;
-    disks::format(&config, me, cluster, replace).await?;
+    backing::prepare(&app.data, &config, me, cluster, replace).await?;
     if let Some(witness) = &witness {
         let servers = [app.identity.fingerprint.clone(), twin.fingerprint.clone()];
         let order = WitnessJoin { secret: witness.secret.clone(), cluster: config.name.clone(), servers };

@@ -1,11 +1,13 @@
 //! The disk processes: started so that they outlive this process, found again by their sockets, ordered and heard.
 
+use crate::backing;
 use crate::brain::Turn;
 use crate::data::DataDir;
 use crate::heartbeat::ends;
 use anyhow::Context as _;
 use disk::control::{Decoder, encode};
 use engine::Input;
+use os::blockdev::HostBlockDevices;
 use os::mount::{HostMounts, Mounts as _};
 use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
 use peer::control::{DiskOrder, DiskStatus, FromDisk, RebuildResult, Role, Ticket, ToDisk};
@@ -99,6 +101,8 @@ struct Keeper {
     log: PathBuf,
     pid_file: PathBuf,
     options_file: PathBuf,
+    /// The backing as it was registered.
+    shape_file: PathBuf,
     /// Where the set is mounted while it is in use here.
     points: Vec<String>,
     processes: HostProcesses,
@@ -126,6 +130,7 @@ impl Disks {
                 log: data.disk_log(set.id),
                 pid_file: data.file(&format!("run/set-{}.pid.json", set.id.0)),
                 options_file: data.file(&format!("run/set-{}.json", set.id.0)),
+                shape_file: backing::shape_file(data, set.id),
                 points: points_of(config, set.id),
                 processes: HostProcesses::default(),
                 disks: disks.clone(),
@@ -195,7 +200,9 @@ fn points_of(config: &ClusterConfig, set: SetId) -> Vec<String> {
     mounts.filter(|mount| mount.set == set).map(|mount| mount.point.clone()).collect()
 }
 
-fn backing_of(set: &wire::config::SetConfig, me: NodeId) -> PathBuf {
+/// The path of a set's backing on a server.
+#[must_use]
+pub fn backing_of(set: &wire::config::SetConfig, me: NodeId) -> PathBuf {
     let [first, second] = &set.backing;
     PathBuf::from(if me == NodeId(1) { first } else { second })
 }
@@ -235,6 +242,7 @@ impl Keeper {
     }
 
     fn start(&self) -> anyhow::Result<ProcessId> {
+        backing::unchanged(&HostBlockDevices::default(), &self.shape_file, &self.options.backing)?;
         fs::create_dir_all(&self.options.mount)
             .or_else(|fault| if self.options.mount.exists() { Ok(()) } else { Err(fault) })
             .with_context(|| format!("make {}", self.options.mount.display()))?;

@@ -1,6 +1,7 @@
 //! The program `futago`: server, disk process, witness, demo and command line in one.
 
 mod app;
+mod backing;
 mod brain;
 mod channel;
 mod cli;

@@ -4,7 +4,7 @@ use crate::app::{Access, App};
 use crate::channel::{self, Happened};
 use crate::http::error::Fault;
 use crate::http::listen::Caller;
-use crate::{create, data, disks, node};
+use crate::{backing, create, data, node};
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
@@ -117,7 +117,7 @@ pub async fn prepare(
 ) -> Result<Json<serde_json::Value>, Fault> {
     admit(&app, &caller, &order.secret)?;
     check(&app, &caller, order.you, &order.config)?;
-    disks::format(&order.config, order.you, order.cluster, order.replace).await?;
+    backing::prepare(&app.data, &order.config, order.you, order.cluster, order.replace).await?;
     Ok(Json(serde_json::json!({})))
 }
 

@@ -5,6 +5,7 @@
 //! `unsafe` is allowed in single modules only, each with its reason.
 
 pub mod address;
+pub mod blockdev;
 pub mod bounded;
 pub mod cgroup;
 pub mod clock;

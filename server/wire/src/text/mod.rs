@@ -3,6 +3,7 @@
 //! Pure functions from typed parameters to text. Both languages of a sentence stand side by side, so that a reader sees
 //! at once when one lacks. Nothing is glued: a sentence with a name in it is one sentence with a slot.
 
+mod backing;
 mod event;
 mod forecast;
 mod label;
@@ -18,6 +19,7 @@ mod tests;
 mod time;
 mod verdict;
 
+pub use backing::backing_fault;
 pub use event::{event, event_number};
 pub use forecast::{forecast, forecast_effect, forecast_when};
 pub use label::{Label, label};
