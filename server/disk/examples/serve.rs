@@ -50,5 +50,7 @@ fn main() -> anyhow::Result<()> {
         volatile: arguments.iter().any(|argument| argument == "volatile"),
         volatile_seed: 1,
         no_flush: false,
+        volatile_delay_us: 0,
+        volatile_fault: None,
     })
 }

@@ -33,5 +33,5 @@ mod zero;
 
 pub use format::format;
 pub use mirror::layout::{control_bytes, data_bytes};
-pub use options::{DiskOptions, FormatOptions, Record};
+pub use options::{DiskOptions, FormatOptions, Record, VolatileFault, VolatileOp};
 pub use run::run;

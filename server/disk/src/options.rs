@@ -50,6 +50,37 @@ pub struct DiskOptions {
     /// Test fault: a flush of data answers at once and makes nothing durable. The control area stays honest.
     #[serde(default)]
     pub no_flush: bool,
+    /// Test fault: every operation of the volatile backing takes so many microseconds longer, as on a slow disk.
+    #[serde(default)]
+    pub volatile_delay_us: u64,
+    /// Test fault: operations of the volatile backing that fail, as on a bad disk.
+    #[serde(default)]
+    pub volatile_fault: Option<VolatileFault>,
+}
+
+/// Operations of the volatile backing that fail. They have no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolatileFault {
+    /// Which operations are counted, and fail.
+    pub what: VolatileOp,
+    /// So many succeed first.
+    pub after: u64,
+    /// So many fail then; 0: all that come.
+    pub times: u64,
+    /// The error they end with, such as 5 (EIO).
+    pub errno: i32,
+}
+
+/// A kind of operation of the backing, control area included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolatileOp {
+    /// Writing.
+    Write,
+    /// Reading, hashing included.
+    Read,
+    /// Flushing.
+    Flush,
 }
 
 fn lease_ms() -> u64 {

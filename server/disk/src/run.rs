@@ -60,7 +60,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     }
     let backing: Box<dyn Backing> = if options.volatile {
         let control = control_bytes(options.size);
-        Box::new(Volatile::new(file, options.volatile_seed, options.no_flush, control, outbox.clone())?)
+        Box::new(Volatile::new(file, &options, control, outbox.clone())?)
     } else {
         Box::new(Direct::new(file, options.no_flush, outbox.clone())?)
     };

@@ -192,6 +192,8 @@ fn options(
         volatile: backing != Backing::Plain,
         volatile_seed: u64::from_le_bytes(host.0[..8].try_into().unwrap_or_default()),
         no_flush: backing == Backing::VolatileLying,
+        volatile_delay_us: 0,
+        volatile_fault: None,
     }
 }
 

@@ -7,6 +7,7 @@ use super::hasher::hash_blocks;
 use super::{Backing, Durable};
 use crate::inbox::{Outbox, Outcome};
 use crate::limits::{JOBS_MAX, STACK_BYTES, VOLATILE_BYTES};
+use crate::options::{DiskOptions, VolatileFault, VolatileOp};
 use crate::ring::Ring;
 use crate::ring::memory::Buffer;
 use crate::token::{DiskJob, Token, ZeroJob};
@@ -18,6 +19,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
@@ -43,20 +45,20 @@ impl Volatile {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(crate) fn new(
-        file: File,
-        seed: u64,
-        no_flush: bool,
-        control: u64,
-        outbox: Outbox,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(file: File, options: &DiskOptions, control: u64, outbox: Outbox) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(JOBS_MAX);
         let answers = outbox.clone();
-        let cache = Cache { file, pages: BTreeMap::new(), coin: seed | 1, no_flush, control };
+        let (coin, no_flush) = (options.volatile_seed | 1, options.no_flush);
+        let cache = Cache { file, pages: BTreeMap::new(), coin, no_flush, control };
+        let weakness = Weakness {
+            delay: Duration::from_micros(options.volatile_delay_us),
+            fault: options.volatile_fault,
+            seen: 0,
+        };
         std::thread::Builder::new()
             .name("volatile".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || serve(cache, &queue, &answers))?;
+            .spawn(move || serve(cache, weakness, &queue, &answers))?;
         Ok(Volatile { jobs, outbox })
     }
 
@@ -109,34 +111,67 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-fn serve(mut cache: Cache, queue: &Receiver<Job>, answers: &Outbox) {
+/// How the disk is worse than a good one.
+struct Weakness {
+    delay: Duration,
+    fault: Option<VolatileFault>,
+    /// Operations of the kind that fails.
+    seen: u64,
+}
+
+impl Weakness {
+    /// Waits as long as an operation takes longer here, and fails it if it is one that fails.
+    fn suffer(&mut self, job: &Job) -> io::Result<()> {
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
+        let Some(fault) = self.fault else { return Ok(()) };
+        let kind = match job {
+            Job::Write { .. } | Job::Zero(_) => VolatileOp::Write,
+            Job::Read { .. } | Job::Hash { .. } => VolatileOp::Read,
+            Job::Flush { .. } => VolatileOp::Flush,
+        };
+        if kind != fault.what {
+            return Ok(());
+        }
+        self.seen += 1;
+        let failing = self.seen > fault.after && (fault.times == 0 || self.seen <= fault.after + fault.times);
+        if failing { Err(io::Error::from_raw_os_error(fault.errno)) } else { Ok(()) }
+    }
+}
+
+fn serve(mut cache: Cache, mut weakness: Weakness, queue: &Receiver<Job>, answers: &Outbox) {
     for job in queue {
+        let able = weakness.suffer(&job);
         match job {
             Job::Write { job, offset, data, length } => {
-                let done = cache.write(offset, data.first(length));
+                let done = able.and_then(|()| cache.write(offset, data.first(length)));
                 drop(data);
                 let result = done.map(|()| length).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: None });
             }
             Job::Zero(job) => {
-                let result = cache.zero(job.offset, job.length).map(|()| 0).map_err(|error| errno(&error));
+                let done = able.and_then(|()| cache.zero(job.offset, job.length));
+                let result = done.map(|()| 0).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job: DiskJob::Zero(job), result, buffer: None });
             }
             Job::Read { job, offset, mut into, length } => {
                 let bytes = into.bytes_mut();
                 let length = length.min(bytes.len());
-                let done = cache.read(offset, &mut bytes[..length]);
+                let done = able.and_then(|()| cache.read(offset, &mut bytes[..length]));
                 let result = done.map(|()| length).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: Some(into) });
             }
             Job::Flush { job, what } => {
-                let result = cache.flush(what).map(|()| 0).map_err(|error| errno(&error));
+                let done = able.and_then(|()| cache.flush(what));
+                let result = done.map(|()| 0).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: None });
             }
             Job::Hash { op, offset, length } => {
                 let mut bytes = vec![0; length];
                 let mut hashes = Vec::new();
-                let done = cache.read(offset, &mut bytes).map(|()| hash_blocks(&bytes, &mut hashes));
+                let done = able.and_then(|()| cache.read(offset, &mut bytes));
+                let done = done.map(|()| hash_blocks(&bytes, &mut hashes));
                 let result = done.map(|()| LocalResult::Hashes(hashes));
                 let result = result.map_err(|error| LocalFault { errno: errno(&error) });
                 answers.put(Outcome::Hashed { op, result });
@@ -320,6 +355,17 @@ mod tests {
             kept > 0
         });
         assert!(partly.count() > 0, "no write of zeroes was ever torn");
+    }
+
+    #[test]
+    fn the_operations_named_fail_and_no_others() {
+        let fault = VolatileFault { what: VolatileOp::Flush, after: 2, times: 1, errno: libc::EIO };
+        let mut weakness = Weakness { delay: Duration::ZERO, fault: Some(fault), seen: 0 };
+        let flush = || Job::Flush { job: DiskJob::Flush { op: OpId(1) }, what: Durable::Data };
+        let hash = || Job::Hash { op: OpId(2), offset: 0, length: PAGE };
+        let failed: Vec<bool> = (0..4).map(|_| weakness.suffer(&flush()).is_err()).collect();
+        assert_eq!(failed, [false, false, true, false]);
+        assert!(weakness.suffer(&hash()).is_ok());
     }
 
     #[test]

@@ -106,6 +106,8 @@ impl Host {
             volatile: false,
             volatile_seed: u64::from(side.0),
             no_flush: false,
+            volatile_delay_us: 0,
+            volatile_fault: None,
         };
         change(&mut options);
         disk::format(&FormatOptions {
