@@ -213,7 +213,7 @@ fn machine_tests(only: &[&str]) -> Result<()> {
 }
 
 fn e2e() -> Result<()> {
-    machine_tests(&["failover", "processes", "links", "launcher"])
+    machine_tests(&["crash", "failover", "processes", "links", "launcher"])
 }
 
 fn browser() -> Result<()> {

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod command;
+pub mod crash;
 pub mod cut;
 pub mod fio;
 pub mod images;

@@ -59,6 +59,24 @@ pub struct Rig {
     _folder: tempfile::TempDir,
 }
 
+/// A cable between the two hosts.
+#[derive(Clone, Debug)]
+pub struct Cable {
+    namespace: String,
+    end: String,
+}
+
+impl Cable {
+    /// Mends it, or cuts it: both hosts see their end go down.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn set(&self, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &self.namespace, "link", "set", &self.end, state])
+    }
+}
+
 /// One host: its image, its disk process, and the control connection to it.
 #[derive(Debug)]
 pub struct Side {
@@ -143,8 +161,19 @@ impl Rig {
     /// # Errors
     /// There is no such cable.
     pub fn cable(&self, cable: u8, up: bool) -> Result<()> {
-        let state = if up { "up" } else { "down" };
-        ip(&["-n", &self.one.namespace, "link", "set", &format!("rig{cable}1"), state])
+        self.handle(cable).set(up)
+    }
+
+    /// A cable (1 or 2) that another thread may cut.
+    #[must_use]
+    pub fn handle(&self, cable: u8) -> Cable {
+        Cable { namespace: self.one.namespace.clone(), end: format!("rig{cable}1") }
+    }
+
+    /// Bytes of mirrored data.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.one.size
     }
 
     /// Where the mirrored bytes of the two images differ: the first such byte. Both disk processes must have ended.
@@ -432,6 +461,19 @@ impl Side {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+
+    /// Whether the disk process runs.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Sends the disk process a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = self.child.as_ref().map(rustix::process::Pid::from_child) {
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 

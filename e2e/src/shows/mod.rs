@@ -3,6 +3,7 @@
 mod counter_failover;
 mod cut_links;
 mod first_light;
+mod mirror_crash;
 mod mirror_speed;
 mod node_kill;
 pub mod page_live;
@@ -105,6 +106,12 @@ const SHOWS: &[Show] = &[
         claim: "the mirrored device beside QEMU's quorum and bare devices, interleaved: ratios of six workloads",
         runs_program: true,
         run: mirror_speed::run,
+    },
+    Show {
+        name: "mirror-crash",
+        claim: "500 random schedules of kills, power losses, cuts and bad disks: nothing lost; red when flush is taken out",
+        runs_program: true,
+        run: mirror_crash::run,
     },
     Show {
         name: "test-time",

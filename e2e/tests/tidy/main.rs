@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["wire", "peer", "engine", "mirror", "os", "store", "disk"]),
     ("sim", &["wire", "peer", "engine", "mirror"]),
     ("web", &["wire", "engine"]),
-    ("e2e", &["wire", "peer"]),
+    ("e2e", &["wire", "peer", "mirror"]),
 ];
 
 /// All that the pure crates may be built from, however deep. A clock, a socket or a runtime would have to be here.
