@@ -1,6 +1,7 @@
 //! What the other threads hand to the loop: a queue and a descriptor that wakes the ring.
 
 use crate::device::Opened;
+use crate::link::handshake::Line;
 use crate::ring::memory::Buffer;
 use crate::token::DiskJob;
 use mirror::action::OpId;
@@ -16,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The twin is connected and has proved itself.
-    Linked { stream: TcpStream, dialled: bool },
+    Linked { stream: TcpStream, dialled: bool, line: Line },
     /// The FUSE file system is mounted: its requests come from this descriptor, and must be served for the rest to go on.
     FrontMounted { descriptor: OwnedFd },
     /// The block device can be used, or not.

@@ -39,6 +39,20 @@ pub const STAGING_BYTES: usize = 256 * 1024;
 /// Frames that wait to be sent; the core's own windows stay far below, so more means a broken core.
 pub const OUTGOING_MAX: usize = 65_536;
 
+/// Connections of one block link: one for each interconnect of a mirror set (C9).
+pub const LANES_MAX: usize = 2;
+/// How often a lane says that it lives: several times within [`LANE_SILENT`].
+pub const LANE_BEAT: Duration = Duration::from_millis(60);
+/// A lane from which nothing came for so long while the other one lives is given up: well before the link as a whole counts
+/// as silent (600 ms), so that what it took with it still arrives in time over the other.
+pub const LANE_SILENT: Duration = Duration::from_millis(250);
+/// How much further behind the usual lane may be before frames take the other: smaller batches gain nothing.
+pub const LANE_SLACK_BYTES: usize = 128 * 1024;
+/// Frames that may come before their turn: far above what the windows of the core allow.
+pub const AHEAD_MAX: usize = 4096;
+/// How often an interconnect without a connection is tried while another one carries the link.
+pub const LANE_AGAIN: Duration = Duration::from_millis(500);
+
 /// One attempt to reach the twin over one interconnect: many times a round trip, short enough to try both before
 /// `reconnect_grace` (500 ms) is over.
 pub const DIAL: Duration = Duration::from_millis(200);

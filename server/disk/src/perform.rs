@@ -1,6 +1,7 @@
 //! Performs the core's actions: one match.
 
 use crate::backing::Durable;
+use crate::link::bundle::Bundle;
 use crate::ring::memory::Buffer;
 use crate::token::DiskJob;
 use crate::turn::{ControlJob, Loop, OWN};
@@ -127,8 +128,8 @@ impl Loop {
             FromDisk::Done { .. } => message,
             FromDisk::Status(mut status) => {
                 status.device = self.device.as_ref().map(|path| path.display().to_string());
-                status.link_address = self.link_address;
-                status.sent_bytes = self.sent_before + self.stream.as_ref().map_or(0, |stream| stream.sent);
+                status.link_address = self.stream.as_ref().and_then(Bundle::address);
+                status.sent_bytes = self.sent_before + self.stream.as_ref().map_or(0, Bundle::sent);
                 FromDisk::Status(status)
             }
         };

@@ -7,7 +7,9 @@ use crate::fuse::{Front, Taken};
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
 use crate::limits::{REQUESTS_PER_TURN, SPIN_REQUESTS_MAX};
+use crate::link::bundle::{Bundle, LaneFault};
 use crate::link::connect::Connector;
+use crate::link::handshake::Line;
 use crate::link::stream::{Step, Stream};
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
@@ -20,7 +22,7 @@ use mirror::input::{Input, LocalFault, LocalResult, PayloadId};
 use os::clock::{BootClock, Clock as _};
 use peer::control::{DiskOrder, Ticket, ToDisk};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,9 +68,8 @@ pub(crate) struct Loop {
     fronts: u32,
     pub(crate) next_request: u64,
     front_waits: bool,
-    pub(crate) stream: Option<Stream>,
+    pub(crate) stream: Option<Bundle>,
     streams: u32,
-    pub(crate) link_address: Option<IpAddr>,
     /// Bytes sent on earlier connections.
     pub(crate) sent_before: u64,
     nodes: u32,
@@ -97,7 +98,6 @@ impl Loop {
             front_waits: false,
             stream: None,
             streams: 0,
-            link_address: None,
             sent_before: 0,
             nodes: 0,
             control_full: false,
@@ -159,11 +159,9 @@ impl Loop {
         let now = BootClock.now();
         let deadline =
             self.parts.core.next_deadline().map(|deadline| Duration::from_micros(deadline.since(now)));
-        if self.control_full {
-            Some(deadline.map_or(CONTROL_AGAIN, |d| d.min(CONTROL_AGAIN)))
-        } else {
-            deadline
-        }
+        let control = self.control_full.then_some(CONTROL_AGAIN);
+        let lanes = self.stream.as_ref().and_then(Bundle::wait);
+        deadline.into_iter().chain(control).chain(lanes).min()
     }
 
     /// Hands an input to the core and performs what follows, until nothing does.
@@ -213,7 +211,7 @@ impl Loop {
 
     fn outcome(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Linked { stream, dialled } => self.linked(stream, dialled),
+            Outcome::Linked { stream, dialled, line } => self.linked(stream, dialled, line),
             Outcome::FrontMounted { descriptor } => {
                 self.fronts += 1;
                 let front = Front::new(descriptor, self.fronts, self.size, self.next_request);
@@ -363,21 +361,42 @@ impl Loop {
 
     // ---- the block link
 
-    fn linked(&mut self, stream: TcpStream, dialled: bool) {
+    fn linked(&mut self, stream: TcpStream, dialled: bool, line: Line) {
+        let address = stream.local_addr().ok().map(|address| address.ip());
+        self.streams += 1;
+        let Some(stream) = Stream::new(stream.into(), self.streams) else {
+            tracing::warn!("no memory for a connection of the block link");
+            if self.stream.is_none() {
+                self.parts.connector.again();
+            }
+            return;
+        };
+        let lane = usize::from(line.lane);
+        if line.joins {
+            match self.stream.as_mut().filter(|bundle| bundle.number() == line.bundle) {
+                Some(bundle) => bundle.join(lane, stream, address),
+                // Of a link that has ended meanwhile.
+                None => stream.close(),
+            }
+            self.want_lanes();
+            return;
+        }
         if self.stream.is_some() {
             // The twin has given the old connection up before this side noticed.
             self.drop_stream();
             self.feed(Input::LinkLost);
         }
         tracing::debug!(dialled, "block link connected");
-        self.link_address = stream.local_addr().ok().map(|address| address.ip());
-        self.streams += 1;
-        match Stream::new(stream.into(), self.streams) {
-            Some(stream) => {
-                self.stream = Some(stream);
-                self.feed(Input::LinkConnected { dialled });
-            }
-            None => self.parts.connector.again(),
+        self.stream = Some(Bundle::new(line.bundle, lane, stream, address, line.lanes > 1));
+        self.want_lanes();
+        self.feed(Input::LinkConnected { dialled });
+    }
+
+    /// Asks for the connections that the link lacks, if this side dials.
+    fn want_lanes(&self) {
+        if let Some(bundle) = &self.stream {
+            let connector = &self.parts.connector;
+            connector.lacks(bundle.number(), bundle.missing(connector.lanes()));
         }
     }
 
@@ -385,38 +404,46 @@ impl Loop {
     pub(crate) fn drop_stream(&mut self) {
         if let Some(stream) = self.stream.take() {
             stream.close();
-            self.sent_before += stream.sent;
-            self.link_address = None;
+            self.sent_before += stream.sent();
         }
     }
 
-    fn lose_stream(&mut self) {
-        self.drop_stream();
-        self.parts.connector.again();
-        self.feed(Input::LinkLost);
+    /// One connection of the link is gone; with the last one the link is.
+    fn lose_lane(&mut self, serial: u32) {
+        let Some(bundle) = &mut self.stream else { return };
+        if bundle.lose(serial) {
+            tracing::info!("one connection of the block link is gone: the other carries it");
+            self.want_lanes();
+        } else {
+            self.drop_stream();
+            self.parts.connector.again();
+            self.feed(Input::LinkLost);
+        }
     }
 
     fn sent(&mut self, serial: u32, result: Result<usize, i32>) {
-        let Some(stream) = self.stream.as_mut().filter(|stream| stream.serial() == serial) else { return };
-        if !stream.sent(result) {
-            self.lose_stream();
+        let Some(bundle) = &mut self.stream else { return };
+        if !bundle.sent_done(serial, result) {
+            self.lose_lane(serial);
         }
     }
 
     fn received(&mut self, serial: u32, result: Result<usize, i32>, buffer: Option<Buffer>) {
-        let Some(stream) = self.stream.as_mut().filter(|stream| stream.serial() == serial) else { return };
-        if !stream.received(result, buffer) {
-            self.lose_stream();
+        let Some(bundle) = &mut self.stream else { return };
+        if !bundle.received_done(serial, result, buffer) {
+            self.lose_lane(serial);
         }
     }
 
-    /// Takes frames, then receives on.
+    /// Takes frames.
     fn serve_stream(&mut self) {
         for count in 0.. {
-            let Some(stream) = self.stream.as_mut() else { return };
-            let step =
-                if count < FRAMES_PER_TURN { stream.step(&self.parts.pools) } else { Ok(Step::Stalled) };
-            match step {
+            let Some(bundle) = self.stream.as_mut() else { return };
+            if count >= FRAMES_PER_TURN {
+                self.parts.ring.nothing(Token::Front(0));
+                break;
+            }
+            match bundle.step(&self.parts.pools, &mut self.parts.ring) {
                 Ok(Step::Frame(frame, payload)) => {
                     self.active = true;
                     let payload = payload.map(|buffer| {
@@ -427,22 +454,15 @@ impl Loop {
                     });
                     self.feed(Input::Received { frame, payload });
                 }
-                Ok(Step::Hungry) => {
-                    stream.receive(&mut self.parts.ring);
-                    break;
-                }
-                Ok(Step::Stalled) => {
-                    if count >= FRAMES_PER_TURN {
-                        self.parts.ring.nothing(Token::Front(0));
-                    }
-                    break;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the block link carries something else than frames: closed");
-                    self.lose_stream();
-                    return;
+                Ok(Step::Hungry | Step::Stalled) => break,
+                Err(LaneFault { serial, fault }) => {
+                    tracing::warn!(error = %fault, "the block link carries something else than frames: closed");
+                    self.lose_lane(serial);
                 }
             }
+        }
+        if let Some(serial) = self.stream.as_ref().and_then(Bundle::silent) {
+            self.lose_lane(serial);
         }
     }
 

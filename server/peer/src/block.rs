@@ -7,6 +7,7 @@
 
 pub use crate::block_codec::{
     FrameFault, HEADER_BYTES, Header, checksum, checksum_append, decode_body, decode_header, encode,
+    encode_with,
 };
 
 use crate::control::HISTORY_MAX;

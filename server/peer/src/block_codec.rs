@@ -11,7 +11,7 @@
 //! | 16..24 | epoch |
 //! | 24..32 | session |
 //! | 32..40 | sequence |
-//! | 40..44 | zero |
+//! | 40..44 | low bits of the sequence up to which the sender has received everything (links over two connections) |
 //! | 44..48 | CRC32C of bytes 0..44 and the body |
 //!
 //! The body is the `Body` in postcard's encoding (variants are only ever appended). TCP's own checksum misses about
@@ -70,6 +70,8 @@ pub struct Header {
     pub session: Session,
     /// Sequence.
     pub sequence: u64,
+    /// Low 32 bits of the sequence up to which the sender has received everything; 0 where it keeps no count.
+    pub received: u32,
     /// CRC32C over the header's first 44 bytes, to be continued over the body.
     partial: u32,
     /// What header and body together must give.
@@ -93,6 +95,19 @@ pub fn checksum_append(sum: u32, bytes: &[u8]) -> u32 {
 /// # Errors
 /// A field outside its limit; nothing is appended then.
 pub fn encode(frame: &Frame, payload_checksum: u32, out: &mut Vec<u8>) -> Result<(), FrameFault> {
+    encode_with(frame, payload_checksum, 0, out)
+}
+
+/// As [`encode`], telling up to which sequence (its low bits) the sender has received everything.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_with(
+    frame: &Frame,
+    payload_checksum: u32,
+    received: u32,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameFault> {
     frame.check()?;
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
@@ -113,6 +128,7 @@ pub fn encode(frame: &Frame, payload_checksum: u32, out: &mut Vec<u8>) -> Result
     put(&mut header, 16, &frame.epoch.0.to_le_bytes());
     put(&mut header, 24, &frame.session.0.to_le_bytes());
     put(&mut header, 32, &frame.sequence.to_le_bytes());
+    put(&mut header, 40, &received.to_le_bytes());
     let body = out.get(start + HEADER_BYTES..).unwrap_or_default();
     let crc = crc32c::crc32c_append(crc32c::crc32c(header.get(..44).unwrap_or_default()), body);
     put(&mut header, 44, &crc.to_le_bytes());
@@ -147,6 +163,7 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, FrameFault> {
         epoch: Epoch(u64_at(bytes, 16)),
         session: Session(u64_at(bytes, 24)),
         sequence: u64_at(bytes, 32),
+        received: u32_at(bytes, 40),
         partial: crc32c::crc32c(bytes.get(..44).unwrap_or_default()),
         expected: u32_at(bytes, 44),
     })

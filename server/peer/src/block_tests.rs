@@ -167,3 +167,14 @@ fn a_payload_is_checked() {
     bad[5] ^= 1;
     assert_eq!(header.check_payload(&bad), Err(FrameFault::Checksum { part: "payload" }));
 }
+
+#[test]
+fn what_was_received_is_told_in_every_header() {
+    for frame in frames() {
+        let mut bytes = Vec::new();
+        encode_with(&frame, 0, 0xfedc_ba98, &mut bytes).unwrap();
+        let header = decode_header(bytes[..HEADER_BYTES].first_chunk().unwrap()).unwrap();
+        assert_eq!(header.received, 0xfedc_ba98);
+        assert_eq!(decode_body(&header, &bytes[HEADER_BYTES..]), Ok(frame));
+    }
+}

@@ -1,15 +1,17 @@
 //! Threads that bring an authenticated connection to the twin about: one dials or listens, short-lived ones shake hands.
 
-use super::handshake::{End, Identity, Key, Stranger, shake};
+use super::handshake::{End, Identity, Key, Line, Stranger, shake};
 use crate::inbox::{Outbox, Outcome};
-use crate::limits::{BACK_OFF, DIAL, HANDSHAKE, HANDSHAKES_MAX, LASTING, LISTEN_AGAIN, STACK_BYTES};
+use crate::limits::{
+    BACK_OFF, DIAL, HANDSHAKE, HANDSHAKES_MAX, LANE_AGAIN, LANES_MAX, LASTING, LISTEN_AGAIN, STACK_BYTES,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -26,9 +28,29 @@ pub(crate) struct Meeting {
     pub port: u16,
 }
 
+impl Meeting {
+    /// Interconnects that both sides have and that are used together.
+    fn lanes(&self) -> usize {
+        self.dial.len().min(self.listen.len()).min(LANES_MAX)
+    }
+
+    fn line(&self, bundle: u64, lane: usize, joins: bool) -> Line {
+        Line { bundle, lane: lane as u8, lanes: self.lanes() as u8, joins }
+    }
+}
+
+/// Lanes of a standing link that have no connection.
+struct Missing {
+    bundle: u64,
+    lanes: Vec<usize>,
+}
+
 /// Brings connections about until dropped.
 pub(crate) struct Connector {
-    again: Option<SyncSender<()>>,
+    /// Of the side that dials: a link is wanted; lanes of it are wanted.
+    dials: Option<(SyncSender<()>, Sender<Missing>)>,
+    /// Interconnects that both sides have.
+    lanes: usize,
 }
 
 impl Connector {
@@ -38,40 +60,63 @@ impl Connector {
     /// No thread can be started.
     pub(crate) fn start(meeting: Meeting, outbox: Outbox) -> io::Result<Self> {
         let thread = Builder::new().stack_size(STACK_BYTES);
+        let lanes = meeting.lanes();
         if meeting.me.side < meeting.twin.side {
             let (again, wanted) = sync_channel(1);
             let _ = again.try_send(());
+            let (more, missing) = channel();
+            let (joining, joined) = (meeting.clone(), outbox.clone());
             thread.name("dial".into()).spawn(move || dial(&meeting, &wanted, &outbox))?;
-            Ok(Connector { again: Some(again) })
+            let thread = Builder::new().stack_size(STACK_BYTES);
+            thread.name("lanes".into()).spawn(move || join(&joining, &missing, &joined))?;
+            Ok(Connector { dials: Some((again, more)), lanes })
         } else {
             thread.name("listen".into()).spawn(move || accept(&Arc::new(meeting), &outbox))?;
-            Ok(Connector { again: None })
+            Ok(Connector { dials: None, lanes })
         }
     }
 
     /// The connection is gone: another one is wanted.
     pub(crate) fn again(&self) {
-        if let Some(again) = &self.again {
+        if let Some((again, more)) = &self.dials {
+            let _ = more.send(Missing { bundle: 0, lanes: Vec::new() });
             // Full means that it is wanted already.
             let _ = again.try_send(());
         }
     }
+
+    /// Interconnects of the link.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// These lanes of the standing link have no connection: they are dialled until they have one, or none is wanted.
+    pub(crate) fn lacks(&self, bundle: u64, lanes: Vec<usize>) {
+        if let Some((_, more)) = &self.dials {
+            let _ = more.send(Missing { bundle, lanes });
+        }
+    }
 }
 
-fn challenge() -> io::Result<[u8; 32]> {
-    let mut challenge = [0; 32];
-    getrandom::fill(&mut challenge).map_err(|_| io::ErrorKind::Other)?;
-    Ok(challenge)
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| io::ErrorKind::Other)?;
+    Ok(bytes)
 }
 
-fn greet(meeting: &Meeting, mut stream: TcpStream, end: End) -> Result<TcpStream, Stranger> {
+fn greet(
+    meeting: &Meeting,
+    mut stream: TcpStream,
+    end: End,
+    line: Line,
+) -> Result<(TcpStream, Line), Stranger> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(HANDSHAKE))?;
     stream.set_write_timeout(Some(HANDSHAKE))?;
-    shake(&mut stream, end, meeting.me, meeting.twin, &meeting.key, challenge()?)?;
+    let line = shake(&mut stream, end, (meeting.me, meeting.twin), line, &meeting.key, random()?)?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
-    Ok(stream)
+    Ok((stream, line))
 }
 
 /// Dials each time the loop wants a connection, over every interconnect in order, until there is one. A connection that did
@@ -86,9 +131,11 @@ fn dial(meeting: &Meeting, wanted: &Receiver<()>, outbox: &Outbox) {
         } else if !rest(wanted, &mut pause) {
             return;
         }
-        let stream = loop {
-            if let Some(stream) = dial_once(meeting, &mut told) {
-                break stream;
+        let (stream, line) = loop {
+            let bundle = random().map(u64::from_le_bytes).unwrap_or_default();
+            let mut lanes = (0..meeting.dial.len()).map(|lane| meeting.line(bundle, lane, false));
+            if let Some(found) = lanes.find_map(|line| dial_once(meeting, line, &mut told)) {
+                break found;
             }
             if !rest(wanted, &mut pause) {
                 return;
@@ -96,7 +143,32 @@ fn dial(meeting: &Meeting, wanted: &Receiver<()>, outbox: &Outbox) {
         };
         told = false;
         connected = Some(Instant::now());
-        outbox.put(Outcome::Linked { stream, dialled: true });
+        outbox.put(Outcome::Linked { stream, dialled: true, line });
+    }
+}
+
+/// Dials the lanes that the standing link lacks, again and again; what is wanted last counts.
+fn join(meeting: &Meeting, missing: &Receiver<Missing>, outbox: &Outbox) {
+    let mut wanted = Missing { bundle: 0, lanes: Vec::new() };
+    let mut told = false;
+    loop {
+        let news = if wanted.lanes.is_empty() {
+            missing.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            missing.recv_timeout(LANE_AGAIN)
+        };
+        match news {
+            Ok(news) => wanted = missing.try_iter().last().unwrap_or(news),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let bundle = wanted.bundle;
+        wanted.lanes.retain(|lane| {
+            let found = dial_once(meeting, meeting.line(bundle, *lane, true), &mut told);
+            let Some((stream, line)) = found else { return true };
+            outbox.put(Outcome::Linked { stream, dialled: true, line });
+            false
+        });
     }
 }
 
@@ -107,18 +179,16 @@ fn rest(wanted: &Receiver<()>, pause: &mut Duration) -> bool {
     !ended
 }
 
-fn dial_once(meeting: &Meeting, told: &mut bool) -> Option<TcpStream> {
-    for address in &meeting.dial {
-        let address = SocketAddr::new(*address, meeting.port);
-        let connected = TcpStream::connect_timeout(&address, DIAL);
-        match connected.map_err(Stranger::from).and_then(|stream| greet(meeting, stream, End::Dialler)) {
-            Ok(stream) => return Some(stream),
-            Err(Stranger::Silent(error)) => tracing::debug!(%address, %error, "the twin does not answer"),
-            Err(error) => {
-                // Once for each outage: dialling goes on several times a second.
-                if !std::mem::replace(told, true) {
-                    tracing::warn!(%address, %error, "not the twin");
-                }
+fn dial_once(meeting: &Meeting, line: Line, told: &mut bool) -> Option<(TcpStream, Line)> {
+    let address = SocketAddr::new(*meeting.dial.get(usize::from(line.lane))?, meeting.port);
+    let connected = TcpStream::connect_timeout(&address, DIAL).map_err(Stranger::from);
+    match connected.and_then(|stream| greet(meeting, stream, End::Dialler, line)) {
+        Ok(found) => return Some(found),
+        Err(Stranger::Silent(error)) => tracing::debug!(%address, %error, "the twin does not answer"),
+        Err(error) => {
+            // Once for each outage: dialling goes on several times a second.
+            if !std::mem::replace(told, true) {
+                tracing::warn!(%address, %error, "not the twin");
             }
         }
     }
@@ -182,8 +252,8 @@ fn receive(
     }
     let (meeting, outbox, counted) = (meeting.clone(), outbox.clone(), shaking.clone());
     let work = move || {
-        match greet(&meeting, stream, End::Listener) {
-            Ok(stream) => outbox.put(Outcome::Linked { stream, dialled: false }),
+        match greet(&meeting, stream, End::Listener, Line::default()) {
+            Ok((stream, line)) => outbox.put(Outcome::Linked { stream, dialled: false, line }),
             Err(Stranger::Silent(error)) => tracing::debug!(%from, %error, "a handshake was not completed"),
             Err(error) => tracing::warn!(%from, %error, "not the twin"),
         }

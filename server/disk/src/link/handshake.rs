@@ -35,6 +35,19 @@ pub(crate) struct Identity {
     pub side: NodeId,
 }
 
+/// Which connection of which block link: told by the side that dials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Random number of the link.
+    pub bundle: u64,
+    /// The interconnect, from 0.
+    pub lane: u8,
+    /// How many interconnects the link uses together.
+    pub lanes: u8,
+    /// The link stands already; this is one more connection of it.
+    pub joins: bool,
+}
+
 /// Which end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -55,11 +68,15 @@ pub(crate) enum Stranger {
     Key,
 }
 
-fn greeting(who: Identity, challenge: [u8; 32]) -> [u8; GREETING] {
+fn greeting(who: Identity, line: Line, challenge: [u8; 32]) -> [u8; GREETING] {
     let mut bytes = [0; GREETING];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&who.set.0.to_le_bytes());
     bytes[10] = who.side.0;
+    bytes[11] = line.lane;
+    bytes[12] = u8::from(line.joins);
+    bytes[13] = line.lanes;
+    bytes[16..24].copy_from_slice(&line.bundle.to_le_bytes());
     bytes[32..].copy_from_slice(&challenge);
     bytes
 }
@@ -69,6 +86,17 @@ fn identity(greeting: &[u8; GREETING]) -> Result<Identity, Stranger> {
         return Err(Stranger::Version);
     }
     Ok(Identity { set: SetId(u16::from_le_bytes([greeting[8], greeting[9]])), side: NodeId(greeting[10]) })
+}
+
+fn line(greeting: &[u8; GREETING]) -> Line {
+    let mut bundle = [0; 8];
+    bundle.copy_from_slice(&greeting[16..24]);
+    Line {
+        bundle: u64::from_le_bytes(bundle),
+        lane: greeting[11],
+        lanes: greeting[13],
+        joins: greeting[12] != 0,
+    }
 }
 
 fn proof(key: &Key, from: End, dialler: &[u8; GREETING], listener: &[u8; GREETING]) -> blake3::Hash {
@@ -81,19 +109,20 @@ fn proof(key: &Key, from: End, dialler: &[u8; GREETING], listener: &[u8; GREETIN
     hasher.finalize()
 }
 
-/// Greets and proves over a fresh stream whose reads and writes are bounded in time by the caller.
+/// Greets and proves over a fresh stream whose reads and writes are bounded in time by the caller. Gives which connection it
+/// is, as the side that dialled says.
 ///
 /// # Errors
 /// The other end is silent, another version, another identity than `peer`, or without the key.
 pub(crate) fn shake(
     stream: &mut (impl Read + Write),
     end: End,
-    me: Identity,
-    peer: Identity,
+    (me, peer): (Identity, Identity),
+    own_line: Line,
     key: &Key,
     challenge: [u8; 32],
-) -> Result<(), Stranger> {
-    let mine = greeting(me, challenge);
+) -> Result<Line, Stranger> {
+    let mine = greeting(me, own_line, challenge);
     stream.write_all(&mine)?;
     let mut theirs = [0; GREETING];
     stream.read_exact(&mut theirs)?;
@@ -112,7 +141,7 @@ pub(crate) fn shake(
     if proof(key, other, dialler, listener) != blake3::Hash::from_bytes(answer) {
         return Err(Stranger::Key);
     }
-    Ok(())
+    Ok(line(dialler))
 }
 
 #[cfg(test)]
@@ -124,15 +153,19 @@ mod tests {
     const ONE: Identity = Identity { set: SetId(3), side: NodeId(1) };
     const TWO: Identity = Identity { set: SetId(3), side: NodeId(2) };
 
-    type Outcome = Result<(), Stranger>;
+    const LINE: Line = Line { bundle: 0x1234_5678_9abc_def0, lane: 1, lanes: 2, joins: true };
+
+    type Outcome = Result<Line, Stranger>;
 
     fn meet(key_one: [u8; 32], key_two: [u8; 32], wanted: Identity) -> (Outcome, Outcome) {
         let (mut one, mut two) = UnixStream::pair().unwrap();
         one.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         two.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let listener =
-            std::thread::spawn(move || shake(&mut two, End::Listener, TWO, ONE, &Key::new(key_two), [2; 32]));
-        let dialled = shake(&mut one, End::Dialler, ONE, wanted, &Key::new(key_one), [1; 32]);
+        let listener = std::thread::spawn(move || {
+            let key = Key::new(key_two);
+            shake(&mut two, End::Listener, (TWO, ONE), Line::default(), &key, [2; 32])
+        });
+        let dialled = shake(&mut one, End::Dialler, (ONE, wanted), LINE, &Key::new(key_one), [1; 32]);
         drop(one);
         (dialled, listener.join().unwrap())
     }
@@ -140,8 +173,7 @@ mod tests {
     #[test]
     fn twins_meet() {
         let (dialled, listened) = meet([7; 32], [7; 32], TWO);
-        dialled.unwrap();
-        listened.unwrap();
+        assert_eq!((dialled.unwrap(), listened.unwrap()), (LINE, LINE));
     }
 
     #[test]
@@ -176,7 +208,7 @@ mod tests {
     #[test]
     fn an_echo_proves_nothing() {
         let mut echo = Mirror(std::collections::VecDeque::new());
-        let result = shake(&mut echo, End::Dialler, ONE, ONE, &Key::new([7; 32]), [1; 32]);
+        let result = shake(&mut echo, End::Dialler, (ONE, ONE), LINE, &Key::new([7; 32]), [1; 32]);
         assert!(matches!(result, Err(Stranger::Key)));
     }
 }

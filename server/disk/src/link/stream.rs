@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     incoming: Option<Incoming>,
     outgoing: VecDeque<Piece>,
     sending: bool,
+    /// What the frame given last told as received.
+    told: u32,
     /// Bytes handed to the kernel since the connection began.
     pub sent: u64,
 }
@@ -63,6 +65,7 @@ impl Stream {
             incoming: None,
             outgoing: VecDeque::new(),
             sending: false,
+            told: 0,
             sent: 0,
         })
     }
@@ -95,6 +98,24 @@ impl Stream {
             last.data = data.filter(|_| length > 0).map(|data| (data.clone(), length));
         }
         Ok(self.outgoing.len() <= OUTGOING_MAX)
+    }
+
+    /// Queues an encoded frame and its payload.
+    pub(crate) fn queue_encoded(&mut self, head: &[u8], data: Option<(Arc<Buffer>, usize)>) {
+        let joins =
+            self.outgoing.back().is_some_and(|last| last.data.is_none() && last.head.len() < SMALL_BYTES);
+        if !joins {
+            self.outgoing.push_back(Piece { head: Vec::with_capacity(HEADER_BYTES * 2), data: None });
+        }
+        if let Some(last) = self.outgoing.back_mut() {
+            last.head.extend_from_slice(head);
+            last.data = data;
+        }
+    }
+
+    /// What the frame given last told as received.
+    pub(crate) fn told(&self) -> u32 {
+        self.told
     }
 
     /// Begins the next send, if none is under way: frames that came meanwhile form the batch, so no timer is needed.
@@ -139,11 +160,12 @@ impl Stream {
         length > 0
     }
 
-    /// The next frame out of what was received.
+    /// The next frame out of what was received. Without a free slot, frames up to the sequence `urgent` get memory of their
+    /// own: others wait for them.
     ///
     /// # Errors
     /// The bytes are not frames: the connection is of no further use.
-    pub(crate) fn step(&mut self, pools: &Pools) -> Result<Step, FrameFault> {
+    pub(crate) fn step(&mut self, pools: &Pools, urgent: Option<u64>) -> Result<Step, FrameFault> {
         if self.receiving {
             return Ok(Step::Hungry);
         }
@@ -152,10 +174,13 @@ impl Stream {
                 self.parsed = self.parse()?;
             }
             let Some((header, frame)) = self.parsed.take() else { return Ok(Step::Hungry) };
+            self.told = header.received;
             if header.payload_length == 0 {
                 return Ok(Step::Frame(frame, None));
             }
-            let Some(buffer) = pools.take(header.payload_length as usize) else {
+            let length = header.payload_length as usize;
+            let own = || urgent.filter(|upto| frame.sequence <= *upto).and_then(|_| Buffer::new(length));
+            let Some(buffer) = pools.take(length).or_else(own) else {
                 self.parsed = Some((header, frame));
                 return Ok(Step::Stalled);
             };

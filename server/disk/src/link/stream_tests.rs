@@ -43,7 +43,7 @@ impl End {
     fn frame(&mut self) -> Result<(Frame, Option<Buffer>), FrameFault> {
         let began = Instant::now();
         loop {
-            if let Step::Frame(frame, payload) = self.stream.step(&self.pools)? {
+            if let Step::Frame(frame, payload) = self.stream.step(&self.pools, None)? {
                 return Ok((frame, payload));
             }
             assert!(began.elapsed() < PATIENCE && !self.lost, "no frame comes");
@@ -125,7 +125,7 @@ fn without_a_slot_it_stalls_and_goes_on_with_one() {
         far
     });
     let began = Instant::now();
-    while !matches!(end.stream.step(&end.pools).unwrap(), Step::Stalled) {
+    while !matches!(end.stream.step(&end.pools, None).unwrap(), Step::Stalled) {
         assert!(began.elapsed() < PATIENCE, "never stalled");
         end.turn();
     }

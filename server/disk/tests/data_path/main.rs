@@ -6,6 +6,7 @@
 
 mod host;
 mod scenarios;
+mod wire;
 
 use std::time::Instant;
 

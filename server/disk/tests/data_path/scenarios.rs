@@ -1,6 +1,7 @@
 //! What the data path must do, told as one story each.
 
 use crate::host::{Host, PATIENCE, Pair, SIZE, admit};
+use crate::wire::Cable;
 use os::clock::{BootClock, Clock as _};
 use peer::control::{DiskOrder, GuardedAddress, GuardedProcess, OrderFault, Role};
 use rustix::process::Signal;
@@ -9,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wire::{Epoch, Generation, NodeId};
 
@@ -17,6 +20,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("alone_it_serves_what_was_written_and_withdraws_only_when_unused", alone),
     ("the_twin_is_built_kept_in_sync_lost_and_brought_back_by_fast_copy", twins),
     ("discarded_and_zeroed_ranges_read_as_zeroes_on_both_copies_whatever_the_disks_can_do", zeroes),
+    ("two_interconnects_are_used_together_and_either_may_die_within_the_session", two_lanes),
     ("what_the_disk_cannot_read_comes_from_the_twin_and_is_written_back", read_error),
     ("what_was_flushed_survives_a_power_loss_of_the_active_side", power_loss),
     ("a_standbys_power_loss_costs_nothing_that_was_flushed_and_a_lying_flush_is_seen", standby_loss),
@@ -177,6 +181,63 @@ fn zeroes() {
         assert!(pair.one.data() == pair.two.data(), "the images differ");
         assert!(pair.one.data()[20 << 20..21 << 20].iter().all(|byte| *byte == 0));
     }
+}
+
+fn two_lanes() {
+    let address = |last: u8| Ipv4Addr::new(127, 0, 0, last);
+    let mut pair = Pair::new(|options| {
+        options.listen = vec![address(1).into(), address(2).into()];
+        options.twin = vec![address(11).into(), address(12).into()];
+    });
+    let port = pair.one.options.port;
+    let cables = [1, 2].map(|last| Cable::new(address(10 + last), address(last), port));
+    pair.build();
+    let session = pair.one.status().session;
+    let device = pair.one.device();
+    let stop = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(AtomicU64::new(0));
+    let writers: Vec<_> = (0..4)
+        .map(|place| {
+            let (file, stop, written) = (open(&device), stop.clone(), written.clone());
+            std::thread::spawn(move || {
+                for round in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    file.write_all_at(&bytes(round, 1 << 20), (place * 8 + round % 8) << 20).unwrap();
+                    written.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let goes_on = |mebibytes: u64, more: &dyn Fn() -> bool| {
+        let (began, before) = (Instant::now(), written.load(Ordering::SeqCst));
+        while written.load(Ordering::SeqCst) < before + mebibytes || !more() {
+            assert!(began.elapsed() < PATIENCE, "it does not go on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let used = |cable: &Cable| {
+        let before = cable.bytes();
+        move |cable: &Cable| cable.bytes() > before + (4 << 20)
+    };
+    let both = [used(&cables[0]), used(&cables[1])];
+    goes_on(16, &|| both[0](&cables[0]) && both[1](&cables[1]));
+    for cable in &cables {
+        cable.cut();
+        let began = Instant::now();
+        goes_on(16, &|| began.elapsed() > Duration::from_secs(1));
+        let status = pair.one.status();
+        assert!(status.linked && status.needs_twin && status.session == session, "{status:?}");
+        cable.mend();
+        let again = used(cable);
+        goes_on(16, &|| again(cable));
+    }
+    stop.store(true, Ordering::SeqCst);
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert_eq!(pair.one.status().session, session, "the session was the same throughout");
+    pair.one.order(DiskOrder::Deactivate).unwrap();
+    assert!(pair.one.data() == pair.two.data(), "the images differ");
 }
 
 fn read_error() {
