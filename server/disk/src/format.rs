@@ -1,12 +1,16 @@
 //! Writes a fresh control area onto a backing, once, when a mirror set is created.
 
 use crate::backing::exclusive;
+use crate::limits::LARGE_BYTES;
 use crate::options::FormatOptions;
+use crate::ring::memory::Buffer;
 use anyhow::{Context as _, bail};
-use mirror::layout::{ControlArea, Format, LayoutFault, control_bytes};
+use mirror::layout::{
+    AreaReader, ControlArea, Format, FreshArea, LayoutFault, SUPERBLOCKS_BYTES, Superblock, control_bytes,
+};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 
@@ -17,7 +21,7 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
     let FormatOptions { cluster, set, side, size, .. } = *options;
     let name = options.backing.display();
-    let fresh = mirror::layout::format(Format { cluster, set, side, size })?;
+    let fresh = FreshArea::new(Format { cluster, set, side, size })?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -29,11 +33,8 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
     flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("{name} is in use by a disk process"))?;
     make_room(&file, control_bytes(size) + size).with_context(|| format!("make {name} long enough"))?;
-    let mut found = vec![0; fresh.len()];
-    file.read_exact_at(&mut found, 0).with_context(|| format!("read {name}"))?;
-    match ControlArea::read(&found) {
-        Ok(area) => {
-            let old = area.superblock;
+    match look(&file, fresh.length()).with_context(|| format!("read {name}"))? {
+        Found::Ours(old) => {
             if (old.cluster, old.set, old.side, old.size) == (cluster, set, side, size) {
                 return Ok(());
             }
@@ -46,18 +47,74 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
                 );
             }
         }
-        Err(LayoutFault::Short { .. }) if !options.replace => {
-            bail!(
-                "{name} already carries a larger mirror set: name another backing, or order it to be replaced"
-            );
-        }
-        Err(LayoutFault::Foreign) if !options.replace && found.iter().any(|byte| *byte != 0) => {
+        Found::Newer(fault) if !options.replace => bail!("{name}: {fault}"),
+        Found::Data if !options.replace => {
             bail!("{name} carries data of something else: name another backing, or order it to be replaced");
         }
-        Err(LayoutFault::Short { .. } | LayoutFault::Foreign | LayoutFault::Size) => {}
+        Found::Newer(_) | Found::Data | Found::Nothing => {}
     }
-    file.write_all_at(&fresh, 0).with_context(|| format!("write the control area of {name}"))?;
-    file.sync_all().with_context(|| format!("flush {name}"))?;
+    write_area(&file, &fresh).with_context(|| format!("write the control area of {name}"))
+}
+
+/// What lies where the control area is to be.
+enum Found {
+    Ours(Box<Superblock>),
+    Newer(LayoutFault),
+    Data,
+    Nothing,
+}
+
+fn look(file: &File, length: u64) -> anyhow::Result<Found> {
+    let mut head = [0; SUPERBLOCKS_BYTES];
+    file.read_exact_at(&mut head, 0)?;
+    let mut reader = AreaReader::new();
+    match reader.feed(&head) {
+        Ok(()) => {
+            if let Some(superblock) = reader.superblock() {
+                return Ok(Found::Ours(Box::new(superblock.clone())));
+            }
+        }
+        Err(fault @ LayoutFault::Newer { .. }) => return Ok(Found::Newer(fault)),
+        Err(LayoutFault::Foreign | LayoutFault::Short { .. } | LayoutFault::Size) => {}
+    }
+    let mut data = false;
+    pieces(0, length, |offset, piece| {
+        file.read_exact_at(piece, offset)?;
+        data |= piece.iter().any(|byte| *byte != 0);
+        Ok(())
+    })?;
+    Ok(if data { Found::Data } else { Found::Nothing })
+}
+
+/// Everything but the superblocks first, with zeros in their place: what is half written is no control area.
+fn write_area(file: &File, fresh: &FreshArea) -> anyhow::Result<()> {
+    file.write_all_at(&[0; SUPERBLOCKS_BYTES], 0)?;
+    file.sync_data()?;
+    pieces(SUPERBLOCKS_BYTES as u64, fresh.length(), |offset, piece| {
+        fresh.fill(offset, piece);
+        file.write_all_at(piece, offset)
+    })?;
+    file.sync_data()?;
+    let mut head = [0; SUPERBLOCKS_BYTES];
+    fresh.fill(0, &mut head);
+    file.write_all_at(&head, 0)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Goes through a range in pieces of a buffer's length.
+fn pieces(
+    from: u64,
+    to: u64,
+    mut each: impl FnMut(u64, &mut [u8]) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut buffer = Buffer::new(LARGE_BYTES).context("no memory for the control area")?;
+    let mut at = from;
+    while at < to {
+        let length = (to - at).min(LARGE_BYTES as u64);
+        each(at, buffer.bytes_mut().get_mut(..length as usize).unwrap_or_default())?;
+        at += length;
+    }
     Ok(())
 }
 
@@ -78,14 +135,29 @@ fn make_room(file: &File, needed: u64) -> anyhow::Result<()> {
     }
 }
 
-/// Reads the control area of a backing opened with direct I/O or without.
-pub(crate) fn read_control(mut file: &File, size: u64) -> anyhow::Result<Vec<u8>> {
-    let length = usize::try_from(control_bytes(size)).context("the size is too large for this machine")?;
-    let mut buffer = crate::ring::memory::Buffer::new(length).context("no memory for the control area")?;
-    file.seek(SeekFrom::Start(0))?;
-    let bytes = buffer.bytes_mut().get_mut(..length).unwrap_or_default();
-    file.read_exact(bytes).context("read the control area: is the backing large enough?")?;
-    Ok(bytes.to_vec())
+/// Reads the control area of a backing opened with direct I/O or without, if it is the one `wanted`.
+pub(crate) fn read_control(
+    file: &File,
+    wanted: impl FnOnce(&Superblock) -> anyhow::Result<()>,
+) -> anyhow::Result<ControlArea> {
+    let mut reader = AreaReader::new();
+    let mut feed = |offset: u64, piece: &mut [u8]| {
+        file.read_exact_at(piece, offset)?;
+        reader.feed(piece).map_err(std::io::Error::other)
+    };
+    pieces(0, SUPERBLOCKS_BYTES as u64, &mut feed)
+        .context("read the control area: is the backing large enough?")?;
+    let from = reader.taken();
+    if let Some(superblock) = reader.superblock() {
+        wanted(superblock)?;
+    }
+    let to = reader.needed();
+    let feed = |offset: u64, piece: &mut [u8]| {
+        file.read_exact_at(piece, offset)?;
+        reader.feed(piece).map_err(std::io::Error::other)
+    };
+    pieces(from, to, feed).context("read the control area: is the backing large enough?")?;
+    Ok(reader.finish()?)
 }
 
 #[cfg(test)]
@@ -119,6 +191,25 @@ mod tests {
         let refused = format(&other).unwrap_err().to_string();
         assert!(refused.contains("already carries set#1"), "{refused}");
         format(&FormatOptions { replace: true, ..other }).unwrap();
+    }
+
+    /// Formatted again over bits that were set: none of them is left, and nothing of a crash in between is taken for an area.
+    #[test]
+    fn a_replaced_area_has_nothing_of_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = FormatOptions { size: 1 << 30, ..options(&folder) };
+        format(&mine).unwrap();
+        let fresh = std::fs::read(&mine.backing).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&mine.backing).unwrap();
+        let area = |file: &File| read_control(file, |_| Ok(()));
+        assert_eq!(area(&file).unwrap().torn_pages, 0);
+        file.write_all_at(&[7; 3 * 4096], 512 * 1024).unwrap();
+        assert_eq!(area(&file).unwrap().torn_pages, 3);
+        format(&FormatOptions { set: SetId(9), replace: true, ..mine.clone() }).unwrap();
+        format(&FormatOptions { replace: true, ..mine.clone() }).unwrap();
+        assert_eq!(std::fs::read(&mine.backing).unwrap()[..1 << 20], fresh[..1 << 20]);
+        file.write_all_at(&[0; SUPERBLOCKS_BYTES], 0).unwrap();
+        assert!(area(&file).unwrap_err().to_string().contains("control area"));
     }
 
     #[test]

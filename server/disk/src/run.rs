@@ -16,7 +16,7 @@ use crate::turn::{Loop, Parts};
 use anyhow::{Context as _, ensure};
 use mirror::Mirror;
 use mirror::config::{Faults, MirrorConfig, MirrorTiming};
-use mirror::layout::{ControlArea, control_bytes};
+use mirror::layout::{ControlArea, Superblock, control_bytes};
 use os::clock::{BootClock, Clock as _};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::path::Path;
@@ -101,19 +101,26 @@ fn read_key(path: &Path) -> anyhow::Result<Key> {
 
 fn read_area(file: &std::fs::File, options: &DiskOptions) -> anyhow::Result<ControlArea> {
     let name = options.backing.display();
-    let bytes = read_control(file, options.size).with_context(|| format!("backing {name}"))?;
-    let area = ControlArea::read(&bytes).with_context(|| format!("backing {name}"))?;
-    let found = &area.superblock;
-    ensure!(
-        (found.set, found.side, found.size) == (options.set, options.side, options.size),
-        "{name} carries {} of {} with {} bytes, wanted is {} of {} with {}: name the right backing",
-        found.set,
-        found.side,
-        found.size,
-        options.set,
-        options.side,
-        options.size
-    );
+    let wanted = |found: &Superblock| {
+        ensure!(
+            (found.set, found.side, found.size) == (options.set, options.side, options.size),
+            "{name} carries {} of {} with {} bytes, wanted is {} of {} with {}: name the right backing",
+            found.set,
+            found.side,
+            found.size,
+            options.set,
+            options.side,
+            options.size
+        );
+        Ok(())
+    };
+    let area = read_control(file, wanted).with_context(|| format!("backing {name}"))?;
+    if area.torn_pages > 0 {
+        tracing::warn!(
+            pages = area.torn_pages,
+            "damaged pages of the dirty map: their blocks count as different"
+        );
+    }
     Ok(area)
 }
 

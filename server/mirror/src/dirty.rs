@@ -3,42 +3,62 @@
 //! A bit is set in memory before the write it stands for begins; it must be on disk before its extent leaves the
 //! activity log. A cleared bit may reach the disk at any later time: a stale set bit costs a copy, nothing else.
 
+use crate::bits::Bits;
 use crate::layout::{EXTENT_BLOCKS, PAGE_BLOCKS, pages};
-use peer::block::{BLOCK_BYTES, MAP_PAGE_BYTES};
-use std::collections::BTreeSet;
-
-const WORDS_PER_PAGE: usize = MAP_PAGE_BYTES / 8;
+use crate::page_set::PageSet;
+use peer::block::BLOCK_BYTES;
 
 /// The map and which of its pages differ from their stored form.
 #[derive(Clone, Debug)]
 pub(crate) struct DirtyMap {
-    words: Vec<u64>,
+    pages: Vec<Bits>,
     blocks: u64,
     count: u64,
+    /// Pages with a bit set: a search passes over millions of clean blocks at once.
+    used: PageSet,
     /// Pages with bits set since they were last handed out for storing: not safe on disk.
-    unsaved: BTreeSet<u32>,
+    unsaved: PageSet,
     /// Pages on their way to the disk.
-    saving: BTreeSet<u32>,
+    saving: PageSet,
     /// Of those, pages that `must_save` waits for.
-    must: BTreeSet<u32>,
-    must_saving: BTreeSet<u32>,
+    must: PageSet,
+    must_saving: PageSet,
     /// Pages with bits cleared since: stored when convenient.
-    stale: BTreeSet<u32>,
+    stale: PageSet,
 }
 
 impl DirtyMap {
     pub(crate) fn new(size: u64) -> DirtyMap {
-        let words = pages(size) as usize * WORDS_PER_PAGE;
+        let pages = pages(size);
+        let none = PageSet::new(pages);
         DirtyMap {
-            words: vec![0; words],
+            pages: vec![Bits::Empty; pages as usize],
             blocks: size / BLOCK_BYTES,
             count: 0,
-            unsaved: BTreeSet::new(),
-            saving: BTreeSet::new(),
-            must: BTreeSet::new(),
-            must_saving: BTreeSet::new(),
-            stale: BTreeSet::new(),
+            used: none.clone(),
+            unsaved: none.clone(),
+            saving: none.clone(),
+            must: none.clone(),
+            must_saving: none.clone(),
+            stale: none,
         }
+    }
+
+    /// Bits of a page.
+    fn end(&self, page: u32) -> u32 {
+        let left = self.blocks.saturating_sub(u64::from(page) * PAGE_BLOCKS);
+        left.min(PAGE_BLOCKS) as u32
+    }
+
+    /// The pages a run of blocks touches and the bits in each.
+    fn parts(&self, first: u64, count: u64) -> impl Iterator<Item = (u32, u32, u32)> + use<> {
+        let last = first.saturating_add(count).min(self.blocks);
+        let pages = if first < last { first / PAGE_BLOCKS..last.div_ceil(PAGE_BLOCKS) } else { 0..0 };
+        pages.map(move |page| {
+            let start = page * PAGE_BLOCKS;
+            let (from, to) = (first.max(start) - start, last.min(start + PAGE_BLOCKS) - start);
+            (page as u32, from as u32, to as u32)
+        })
     }
 
     /// Bits set.
@@ -52,31 +72,36 @@ impl DirtyMap {
     }
 
     pub(crate) fn is_set(&self, block: u64) -> bool {
-        self.words.get((block / 64) as usize).is_some_and(|word| word >> (block % 64) & 1 == 1)
+        let bits = self.pages.get((block / PAGE_BLOCKS) as usize);
+        block < self.blocks && bits.is_some_and(|bits| bits.is_set((block % PAGE_BLOCKS) as u32))
     }
 
     /// Sets `count` bits from `first` on.
     pub(crate) fn set(&mut self, first: u64, count: u64) {
-        for (index, mask) in masks(first, count, self.blocks) {
-            let Some(word) = self.words.get_mut(index) else { continue };
-            let fresh = mask & !*word;
-            if fresh != 0 {
-                *word |= fresh;
-                self.count += u64::from(fresh.count_ones());
-                self.unsaved.insert((index / WORDS_PER_PAGE) as u32);
+        for (page, from, to) in self.parts(first, count) {
+            let end = self.end(page);
+            let Some(bits) = self.pages.get_mut(page as usize) else { continue };
+            let fresh = bits.set(from, to, end);
+            if fresh > 0 {
+                self.count += u64::from(fresh);
+                self.used.insert(page);
+                self.unsaved.insert(page);
             }
         }
     }
 
     /// Clears `count` bits from `first` on.
     pub(crate) fn clear(&mut self, first: u64, count: u64) {
-        for (index, mask) in masks(first, count, self.blocks) {
-            let Some(word) = self.words.get_mut(index) else { continue };
-            let gone = mask & *word;
-            if gone != 0 {
-                *word &= !gone;
-                self.count -= u64::from(gone.count_ones());
-                self.stale.insert((index / WORDS_PER_PAGE) as u32);
+        for (page, from, to) in self.parts(first, count) {
+            let end = self.end(page);
+            let Some(bits) = self.pages.get_mut(page as usize) else { continue };
+            let gone = bits.clear(from, to, end);
+            if gone > 0 {
+                self.count -= u64::from(gone);
+                if bits.is_empty() {
+                    self.used.remove(page);
+                }
+                self.stale.insert(page);
             }
         }
     }
@@ -95,21 +120,21 @@ impl DirtyMap {
 
     /// The first set bit from `from` on.
     pub(crate) fn next_set(&self, from: u64) -> Option<u64> {
-        let mut index = (from / 64) as usize;
-        let mut word = self.words.get(index)? & (u64::MAX << (from % 64));
+        let first = u32::try_from(from / PAGE_BLOCKS).ok()?;
+        let mut page = self.used.next(first)?;
         loop {
-            if word != 0 {
-                return Some(index as u64 * 64 + u64::from(word.trailing_zeros()));
+            let start = if page == first { (from % PAGE_BLOCKS) as u32 } else { 0 };
+            if let Some(bit) = self.pages.get(page as usize)?.next(start, self.end(page)) {
+                return Some(u64::from(page) * PAGE_BLOCKS + u64::from(bit));
             }
-            index += 1;
-            word = *self.words.get(index)?;
+            page = self.used.next(page + 1)?;
         }
     }
 
     /// Whether every set bit of this extent is on disk.
     pub(crate) fn saved(&self, extent: u32) -> bool {
         let page = (u64::from(extent) * EXTENT_BLOCKS / PAGE_BLOCKS) as u32;
-        !self.unsaved.contains(&page) && !self.saving.contains(&page)
+        !self.unsaved.contains(page) && !self.saving.contains(page)
     }
 
     /// Whether any page waits for the disk because bits were set in it.
@@ -135,20 +160,19 @@ impl DirtyMap {
 
     /// Takes up to `most` pages to be stored, those somebody waits for first.
     pub(crate) fn take_pages(&mut self, most: usize) -> Vec<(u32, Vec<u8>)> {
-        let mut chosen: BTreeSet<u32> = self.must.iter().copied().take(most).collect();
-        for page in self.unsaved.iter().chain(self.stale.iter()) {
-            if chosen.len() >= most {
+        let mut chosen = Vec::with_capacity(most);
+        while chosen.len() < most {
+            let waited = self.must.next(0);
+            let Some(page) = waited.or_else(|| self.unsaved.next(0)).or_else(|| self.stale.next(0)) else {
                 break;
-            }
-            chosen.insert(*page);
-        }
-        for page in &chosen {
+            };
             self.unsaved.remove(page);
             self.stale.remove(page);
-            self.saving.insert(*page);
+            self.saving.insert(page);
             if self.must.remove(page) {
-                self.must_saving.insert(*page);
+                self.must_saving.insert(page);
             }
+            chosen.push(page);
         }
         chosen.into_iter().map(|page| (page, self.page(page))).collect()
     }
@@ -166,30 +190,36 @@ impl DirtyMap {
 
     /// The bits of a page as stored and sent.
     pub(crate) fn page(&self, page: u32) -> Vec<u8> {
-        let start = page as usize * WORDS_PER_PAGE;
-        let words = self.words.get(start..start + WORDS_PER_PAGE).unwrap_or_default();
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        self.pages.get(page as usize).map(|bits| bits.bytes(self.end(page))).unwrap_or_default()
     }
 
     /// The first page from `from` on with a bit set.
     pub(crate) fn next_page(&self, from: u32) -> Option<u32> {
-        self.next_set(u64::from(from) * PAGE_BLOCKS).map(|block| (block / PAGE_BLOCKS) as u32)
+        self.used.next(from)
     }
 
     /// Takes over the stored bits of a page at a start.
     pub(crate) fn load(&mut self, page: u32, bits: &[u8]) {
-        self.merge(page, bits);
-        self.unsaved.remove(&page);
+        self.add(page, bits);
     }
 
     /// Adds the twin's bits of a page.
     pub(crate) fn merge(&mut self, page: u32, bits: &[u8]) {
-        let first = u64::from(page) * PAGE_BLOCKS;
-        for (i, byte) in bits.iter().enumerate().filter(|(_, byte)| **byte != 0) {
-            for bit in (0..8).filter(|bit| byte >> bit & 1 == 1) {
-                self.set(first + i as u64 * 8 + bit, 1);
-            }
+        if self.add(page, bits) {
+            self.unsaved.insert(page);
         }
+    }
+
+    /// Gives whether a bit was fresh.
+    fn add(&mut self, page: u32, bits: &[u8]) -> bool {
+        let end = self.end(page);
+        let Some(known) = self.pages.get_mut(page as usize) else { return false };
+        let fresh = known.merge(bits, end);
+        if fresh > 0 {
+            self.count += u64::from(fresh);
+            self.used.insert(page);
+        }
+        fresh > 0
     }
 
     /// Sets every bit of a damaged page.
@@ -198,13 +228,6 @@ impl DirtyMap {
     }
 }
 
-/// The words a run of bits touches and the bits in each; `end` is the number of bits there are.
-fn masks(first: u64, count: u64, end: u64) -> impl Iterator<Item = (usize, u64)> {
-    let last = first.saturating_add(count).min(end);
-    let words = if first < last { first / 64..last.div_ceil(64) } else { 0..0 };
-    words.map(move |index| {
-        let (from, to) = (first.max(index * 64) - index * 64, last.min(index * 64 + 64) - index * 64);
-        let high = if to == 64 { u64::MAX } else { (1 << to) - 1 };
-        (index as usize, high & (u64::MAX << from))
-    })
-}
+#[cfg(test)]
+#[path = "dirty_tests.rs"]
+mod tests;

@@ -17,8 +17,11 @@
 //!   comparing them takes about a second, and a writer that is at home in 1 GiB never pays for a transaction. The ring
 //!   spreads the wear and keeps a damaged sector from taking the log with it.
 //! * **Dirty map in checksummed pages.** 4064 bytes of bits cover 127 extents. A torn or damaged page counts as all set:
-//!   127 MiB copied for nothing, never one block too few.
+//!   127 MiB copied for nothing, never one block too few. A page of zeros is damage too (see [`FreshArea`]).
+//! * **Version in the superblock.** An area of an older version is read; one whose superblocks name a newer version, even
+//!   one of them, is refused: the other may be out of date.
 
+pub use crate::area::{AreaReader, FreshArea, SUPERBLOCKS_BYTES, format};
 use crate::dirty::DirtyMap;
 use peer::block::{BLOCK_BYTES, HOT_MAX, MAP_PAGE_BYTES};
 use peer::control::HISTORY_MAX;
@@ -28,11 +31,11 @@ use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId};
 /// Everything in the control area is written in units of this: a sector of every disk divides it.
 pub const UNIT: usize = 4096;
 /// The log's ring.
-const LOG_OFFSET: u64 = 2 * UNIT as u64;
+pub(crate) const LOG_OFFSET: u64 = 2 * UNIT as u64;
 /// Blocks in the ring.
-const LOG_BLOCKS: u64 = 64;
+pub(crate) const LOG_BLOCKS: u64 = 64;
 /// The dirty map.
-const MAP_OFFSET: u64 = 512 * 1024;
+pub(crate) const MAP_OFFSET: u64 = 512 * 1024;
 /// Data begins on a multiple of this: the longest request stays aligned.
 const DATA_ALIGN: u64 = 1024 * 1024;
 /// Bytes of an extent of the activity log.
@@ -42,7 +45,11 @@ pub const EXTENT_BLOCKS: u64 = EXTENT_BYTES / BLOCK_BYTES;
 /// Blocks one page of the map covers.
 pub const PAGE_BLOCKS: u64 = MAP_PAGE_BYTES as u64 * 8;
 
-const SUPER_MAGIC: [u8; 8] = *b"futago\0\x01";
+/// First bytes of a superblock of any version; the byte after it is the version.
+const SUPER_MAGIC: [u8; 7] = *b"futago\0";
+/// Version of the layout that is written. Every version keeps the magic, the version and the checksum of a superblock where
+/// they are, so that an older program can tell a newer area from damage.
+pub const VERSION: u8 = 1;
 const LOG_MAGIC: [u8; 4] = *b"fLOG";
 const PAGE_MAGIC: [u8; 4] = *b"fMAP";
 const PAGE_HEADER: usize = 32;
@@ -63,6 +70,14 @@ pub enum LayoutFault {
     /// Neither superblock is ours and whole.
     #[error("the backing has no control area of futago: format it, or name the right device")]
     Foreign,
+    /// Written by a newer version.
+    #[error(
+        "the control area has version {found}, this program knows up to {VERSION}: upgrade futago on this server"
+    )]
+    Newer {
+        /// Version found.
+        found: u8,
+    },
     /// A size outside its limit.
     #[error("the size of a mirror set must be a multiple of 4096 bytes, at least 1 MiB and at most 4 PiB")]
     Size,
@@ -157,99 +172,12 @@ pub fn pages(size: u64) -> u64 {
     (size / BLOCK_BYTES).div_ceil(PAGE_BLOCKS)
 }
 
-/// A fresh control area: no history, nothing hot, nothing known.
-///
-/// # Errors
-/// A size outside its limit.
-pub fn format(format: Format) -> Result<Vec<u8>, LayoutFault> {
-    if !(1 << 20..=1 << 52).contains(&format.size) || !format.size.is_multiple_of(BLOCK_BYTES) {
-        return Err(LayoutFault::Size);
-    }
-    let superblock = Superblock {
-        counter: 1,
-        cluster: format.cluster,
-        set: format.set,
-        side: format.side,
-        size: format.size,
-        epoch: Epoch(0),
-        holder: None,
-        session: Session(0),
-        twin_session: Session(0),
-        incarnation: Incarnation::default(),
-        history: Vec::new(),
-        base: None,
-        consistent: true,
-        alone: false,
-        active: false,
-        compare_all: false,
-        made_equal: false,
-    };
-    let length = usize::try_from(control_bytes(format.size)).map_err(|_| LayoutFault::Size)?;
-    let mut bytes = vec![0; length];
-    for counter in [1, 2] {
-        let (offset, block) = superblock_write(&Superblock { counter, ..superblock.clone() });
-        put(&mut bytes, offset, &block);
-    }
-    let (offset, block) = log_write(&superblock, 1, std::iter::empty());
-    put(&mut bytes, offset, &block);
-    let empty = [0; MAP_PAGE_BYTES];
-    for page in 0..pages(format.size) {
-        let (offset, block) = page_write(&superblock, page as u32, &empty);
-        put(&mut bytes, offset, &block);
-    }
-    Ok(bytes)
-}
-
-/// The newer whole superblock in the first bytes of a backing, whoever's it is; none: it is no backing of ours.
-#[must_use]
-pub fn superblock(head: &[u8]) -> Option<Superblock> {
-    (0..2)
-        .filter_map(|place| superblock_read(unit(head, place * UNIT as u64)?))
-        .max_by_key(|found| found.counter)
-}
-
-impl ControlArea {
-    /// Reads a control area.
-    ///
-    /// # Errors
-    /// No whole superblock, or fewer bytes than it says.
-    pub fn read(bytes: &[u8]) -> Result<ControlArea, LayoutFault> {
-        let superblock = superblock(bytes).ok_or(LayoutFault::Foreign)?;
-        let needed = control_bytes(superblock.size);
-        if (bytes.len() as u64) < needed {
-            return Err(LayoutFault::Short { needed, found: bytes.len() as u64 });
-        }
-        let (log_sequence, hot) = (0..LOG_BLOCKS)
-            .filter_map(|place| log_read(unit(bytes, LOG_OFFSET + place * UNIT as u64)?, &superblock))
-            .max_by_key(|(sequence, _)| *sequence)
-            .unwrap_or_default();
-        let mut map = DirtyMap::new(superblock.size);
-        let mut torn_pages = 0;
-        for page in 0..pages(superblock.size) as u32 {
-            let found = unit(bytes, MAP_OFFSET + u64::from(page) * UNIT as u64);
-            match found.and_then(|block| page_read(block, page, &superblock)) {
-                Some(bits) => map.load(page, bits),
-                None => {
-                    torn_pages += 1;
-                    map.fill_page(page);
-                }
-            }
-        }
-        Ok(ControlArea { superblock, hot, log_sequence, map, torn_pages })
-    }
-
-    /// Bytes the data takes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.superblock.size
-    }
-}
-
 /// Place and bytes of a superblock.
 #[must_use]
 pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
     let mut block = vec![0; UNIT];
     put(&mut block, 0, &SUPER_MAGIC);
+    put(&mut block, 7, &[VERSION]);
     put(&mut block, 16, &from.counter.to_le_bytes());
     put(&mut block, 24, &from.cluster);
     put(&mut block, 40, &from.set.0.to_le_bytes());
@@ -271,8 +199,27 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
     ((from.counter % 2) * UNIT as u64, block)
 }
 
+/// The newer whole superblock in the first bytes of a backing, whoever's it is.
+///
+/// # Errors
+/// It is no backing of ours, or one of a newer version.
+pub fn superblock(bytes: &[u8]) -> Result<Superblock, LayoutFault> {
+    let blocks = || bytes.chunks_exact(UNIT).take(2);
+    // Where one is of a newer version the other may be out of date, whatever it says.
+    if let Some(found) = blocks().filter_map(version).find(|found| *found > VERSION) {
+        return Err(LayoutFault::Newer { found });
+    }
+    blocks().filter_map(superblock_read).max_by_key(|found| found.counter).ok_or(LayoutFault::Foreign)
+}
+
+/// Version of a whole superblock.
+fn version(block: &[u8]) -> Option<u8> {
+    let whole = block.get(..7)? == SUPER_MAGIC && sealed(block, 8);
+    block.get(7).copied().filter(|_| whole)
+}
+
 fn superblock_read(block: &[u8]) -> Option<Superblock> {
-    if block.get(..8)? != SUPER_MAGIC || !sealed(block, 8) {
+    if !(1..=VERSION).contains(&version(block)?) {
         return None;
     }
     let flags = *block.get(44)?;
@@ -325,7 +272,7 @@ pub(crate) fn log_write(
     (LOG_OFFSET + sequence % LOG_BLOCKS * UNIT as u64, block)
 }
 
-fn log_read(block: &[u8], superblock: &Superblock) -> Option<(u64, BTreeSet<u32>)> {
+pub(crate) fn log_read(block: &[u8], superblock: &Superblock) -> Option<(u64, BTreeSet<u32>)> {
     let ours = block.get(..4)? == LOG_MAGIC
         && bytes16(block, 24)? == superblock.cluster
         && block.get(40..42)? == superblock.set.0.to_le_bytes()
@@ -350,7 +297,7 @@ pub(crate) fn page_write(superblock: &Superblock, page: u32, bits: &[u8]) -> (u6
     (MAP_OFFSET + u64::from(page) * UNIT as u64, block)
 }
 
-fn page_read<'a>(block: &'a [u8], page: u32, superblock: &Superblock) -> Option<&'a [u8]> {
+pub(crate) fn page_read<'a>(block: &'a [u8], page: u32, superblock: &Superblock) -> Option<&'a [u8]> {
     let ours = block.get(..4)? == PAGE_MAGIC
         && u32_at(block, 8)? == page
         && block.get(12..14)? == superblock.set.0.to_le_bytes()
@@ -372,11 +319,6 @@ fn sealed(block: &[u8], at: usize) -> bool {
 fn sum_without(block: &[u8], at: usize) -> u32 {
     let before = peer::block::checksum(block.get(..at).unwrap_or_default());
     peer::block::checksum_append(before, block.get(at + 4..).unwrap_or_default())
-}
-
-fn unit(bytes: &[u8], offset: u64) -> Option<&[u8]> {
-    let start = usize::try_from(offset).ok()?;
-    bytes.get(start..start + UNIT)
 }
 
 fn put(target: &mut [u8], at: u64, bytes: &[u8]) {

@@ -82,6 +82,58 @@ fn every_flipped_bit_of_a_superblock_is_seen() {
     }
 }
 
+/// A program that knows only this version must not go on from the older superblock beside a newer one.
+#[test]
+fn a_newer_version_is_refused_whatever_lies_beside_it() {
+    let mut bytes = area();
+    let (offset, mut block) = superblock_write(&superblock(3));
+    block[7] = VERSION + 1;
+    write(&mut bytes, (offset, block.clone()));
+    // Not whole: damage, so the other one counts.
+    assert_eq!(ControlArea::read(&bytes).unwrap().superblock.counter, 2);
+    seal(&mut block, 8);
+    write(&mut bytes, (offset, block));
+    let fault = ControlArea::read(&bytes).unwrap_err();
+    assert_eq!(fault, LayoutFault::Newer { found: VERSION + 1 });
+    assert!(fault.to_string().contains("upgrade futago"));
+}
+
+/// Zeros are what a lost or discarded sector gives.
+#[test]
+fn a_page_of_zeros_is_damage_and_not_clean() {
+    let mut bytes = area();
+    let at = MAP_OFFSET as usize + 2 * UNIT;
+    bytes[at..at + UNIT].fill(0);
+    let read = ControlArea::read(&bytes).unwrap();
+    assert_eq!((read.map.count(), read.torn_pages), (PAGE_BLOCKS, 1));
+}
+
+#[test]
+fn pieces_of_any_length_give_the_same_area() {
+    let mut bytes = area();
+    let mut map = DirtyMap::new(SIZE);
+    map.set(70_000, 9_000);
+    for (page, bits) in map.take_pages(10) {
+        write(&mut bytes, page_write(&superblock(3), page, &bits));
+    }
+    for piece in [UNIT, 3 * UNIT, 64 * UNIT] {
+        let mut reader = AreaReader::new();
+        for bytes in bytes.chunks(piece) {
+            assert!(reader.taken() < reader.needed());
+            reader.feed(bytes).unwrap();
+        }
+        let read = reader.finish().unwrap();
+        assert_eq!((read.map.count(), read.log_sequence, read.torn_pages), (9_000, 1, 0));
+        let mut whole = vec![1; bytes.len()];
+        let fresh = FreshArea::new(Format { cluster: [9; 16], set: SetId(3), side: NodeId(2), size: SIZE });
+        let fresh = fresh.unwrap();
+        for (i, bytes) in whole.chunks_mut(piece).enumerate() {
+            fresh.fill((i * piece) as u64, bytes);
+        }
+        assert_eq!(whole, area());
+    }
+}
+
 #[test]
 fn the_newest_whole_log_block_counts() {
     let mut bytes = area();
@@ -135,8 +187,8 @@ fn foreign_and_short_areas_are_refused() {
     assert_eq!(ControlArea::read(&[0; 8192]).unwrap_err(), LayoutFault::Foreign);
     assert_eq!(ControlArea::read(&[]).unwrap_err(), LayoutFault::Foreign);
     let bytes = area();
-    let fault = ControlArea::read(&bytes[..300_000]).unwrap_err();
-    assert_eq!(fault, LayoutFault::Short { needed: control_bytes(SIZE), found: 300_000 });
+    let fault = ControlArea::read(&bytes[..73 * UNIT]).unwrap_err();
+    assert_eq!(fault, LayoutFault::Short { needed: control_bytes(SIZE), found: 73 * UNIT as u64 });
     let bad = |size| format(Format { cluster: [0; 16], set: SetId(1), side: NodeId(1), size });
     assert_eq!(bad(0), Err(LayoutFault::Size));
     assert_eq!(bad((1 << 20) + 512), Err(LayoutFault::Size));

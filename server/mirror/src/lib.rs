@@ -9,6 +9,8 @@
 
 pub mod action;
 mod applied;
+mod area;
+mod bits;
 pub mod compare;
 pub mod config;
 mod dirty;
@@ -22,6 +24,7 @@ mod log;
 mod mend;
 mod mirror;
 mod orders;
+mod page_set;
 mod pair;
 mod ranges;
 mod rebuild;

@@ -312,8 +312,13 @@ impl Mirror {
         let Some(wanted) = self.store.begin(op) else { return };
         self.next_id += 1;
         self.ops.insert(op, Op::Store);
-        let mut writes = Vec::new();
-        let mut write = |(offset, bytes)| writes.push(ControlWrite { offset, bytes });
+        let mut writes: Vec<ControlWrite> = Vec::new();
+        let mut write = |(offset, bytes): (u64, Vec<u8>)| match writes.last_mut() {
+            Some(ControlWrite { offset: before, bytes: known }) if *before + known.len() as u64 == offset => {
+                known.extend(bytes);
+            }
+            Some(_) | None => writes.push(ControlWrite { offset, bytes }),
+        };
         if wanted.pages {
             for (page, bits) in self.map.take_pages(PAGES_PER_STORE) {
                 write(layout::page_write(&self.sb, page, &bits));

@@ -30,7 +30,7 @@ pub struct Owner {
 pub fn look(devices: &dyn BlockDevices, path: &Path, owner: Owner) -> BackingFound {
     let inspected = devices.inspect(path);
     let mut found = inspected.found;
-    if let Some(block) = superblock(&inspected.head) {
+    if let Ok(block) = superblock(&inspected.head) {
         // Ours begins with no signature that anybody else knows.
         found.faults.retain(|fault| !matches!(fault, BackingFault::Carries { .. }));
         let of = Owner { cluster: block.cluster, set: block.set, side: block.side, size: block.size };
