@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a story that cannot go on has failed")]
 
-use e2e::crash::{self, Disks};
+use e2e::crash::{self, Disks, Story};
 
 /// Schedules of each run; they run at once and take some seconds each.
 const SCHEDULES: u64 = 15;
@@ -18,7 +18,7 @@ fn random_schedules_of_kills_cuts_and_bad_disks_lose_nothing() {
     println!("seeds {from}..{} (FUTAGO_CRASH_SEED={from})", from + SCHEDULES);
     let mut bad = Vec::new();
     let mut acknowledged = 0;
-    crash::run_all(from, SCHEDULES, JOBS, Disks::of, |ran| {
+    crash::run_all(from, SCHEDULES, JOBS, Disks::of, Story::Any, |ran| {
         acknowledged += ran.tally.acknowledged;
         if !ran.is_good() {
             let kept = ran.keep("crash-test").expect("a place for the records");
@@ -44,6 +44,7 @@ fn the_oracle_sees_a_flush_that_does_nothing() {
         CONTROLS,
         JOBS,
         |_| Disks { volatile: true, no_flush: true, weak: false },
+        Story::Any,
         |ran| {
             lost += ran.tally.lost;
             lost == 0

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use peer::control::{DiskOrder, DiskStatus, OrderFault, Role};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use wire::{Epoch, Generation, NodeId};
 
@@ -70,6 +71,12 @@ pub struct Drive {
     /// Since when the link of the active side has been away, or the pair has not come on.
     unlinked: Option<Instant>,
     unequal: Option<Instant>,
+    /// Stop both sides when they are called equal, and compare.
+    pub audit: bool,
+    /// How often that was done.
+    pub audits: u64,
+    /// It is due: the copies have become equal since the last time.
+    audit_due: bool,
     /// No more faults: nothing is drawn that disturbs.
     pub calm: bool,
     /// Rebuilds that came to their end.
@@ -107,6 +114,9 @@ impl Drive {
             allowed: false,
             unlinked: None,
             unequal: None,
+            audit: false,
+            audits: 0,
+            audit_due: false,
             calm: true,
             rebuilds: 0,
             switches: 0,
@@ -248,6 +258,12 @@ impl Drive {
             return Ok(false);
         }
         self.moment(mine);
+        self.audit_due |= !mine.equal;
+        if self.audit && self.audit_due && mine.linked && mine.equal && self.chance.one_in(2) {
+            self.audit_due = false;
+            self.look_at_both()?;
+            return Ok(false);
+        }
         if self.register.both {
             self.in_sync(mine, states[twin].as_ref())
         } else {
@@ -396,6 +412,40 @@ impl Drive {
         self.order(self.register.holder, DiskOrder::PutOut { generation })?;
         (self.unlinked, self.unequal) = (None, None);
         Ok(())
+    }
+
+    /// The copies are called equal: whatever is not written at this moment must be. Nobody writes meanwhile, and both
+    /// processes stand still.
+    fn look_at_both(&mut self) -> Result<()> {
+        let holder = self.register.holder;
+        self.stage.withdraw();
+        if self.stage.drained(QUIET).is_err() {
+            return self.serve_again();
+        }
+        let Some(status) = self.look(holder)? else { return Ok(()) };
+        let equal = status.linked && status.equal && self.back_at[1 - holder].is_none();
+        if equal && self.side(1 - holder).runs() {
+            for side in 0..2 {
+                self.side(side).signal(Signal::STOP);
+            }
+            self.audits += 1;
+            self.say(format!("both are looked at: needs twin {}", status.needs_twin));
+            let compared = self.compare_standing();
+            // What a volatile disk has not flushed is not in its image. In sync, an acknowledgement needed both disks.
+            let all_there = !self.disks.volatile && status.needs_twin;
+            let difference = if all_there { self.rig.difference() } else { Ok(None) };
+            for side in 0..2 {
+                self.side(side).signal(Signal::CONT);
+            }
+            compared?;
+            if let Some(at) = difference? {
+                self.oracle.wrong(format!("called equal and in sync, and byte {at} differs"));
+            }
+        }
+        match self.look(holder)? {
+            Some(status) if status.role == Role::Active => self.serve_again(),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// How long something has been so.

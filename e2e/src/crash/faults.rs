@@ -60,6 +60,33 @@ pub fn draw(chance: &mut Chance) -> Vec<Fault> {
     (0..count).map(|_| one(chance)).collect()
 }
 
+/// Draws a schedule of the rejoin pattern: the standby goes, the other side writes alone, and when it comes back something
+/// breaks into its rebuild, again and again.
+pub fn draw_rejoin(chance: &mut Chance) -> Vec<Fault> {
+    let first = Fault {
+        moment: None,
+        pause: Duration::from_millis(200 + chance.below(500)),
+        harm: Harm::KillStandby,
+    };
+    let mut all = vec![first];
+    for _ in 0..2 + chance.below(4) {
+        let late = chance.one_in(4);
+        let moment = Some(if late { Moment::Readmitting } else { Moment::Rebuilding });
+        // Most rebuilds here take some tens of milliseconds.
+        let pause = Duration::from_micros(chance.below(25_000));
+        let short = Duration::from_millis(20 + chance.below(900));
+        let harm = match chance.below(10) {
+            0..=4 => Harm::KillStandby,
+            5 | 6 => Harm::Cut(short),
+            7 => Harm::KillActive,
+            8 => Harm::KillBoth,
+            _ => Harm::StopStandby(short),
+        };
+        all.push(Fault { moment, pause, harm });
+    }
+    all
+}
+
 fn one(chance: &mut Chance) -> Fault {
     let moment = match chance.below(10) {
         0..=3 => Some(Moment::Rebuilding),

@@ -23,7 +23,7 @@ pub use oracle::{Oracle, Tally};
 use crate::paths;
 use crate::rig::{Plan, Rig};
 use block::BLOCK;
-use faults::Reach;
+use faults::{Fault, Reach};
 use writers::Stage;
 
 /// Bytes of the set: 48 extents of the activity log, of which the writers keep a few hot.
@@ -39,6 +39,16 @@ const AFTER: Duration = Duration::from_millis(150);
 /// Tries to end in order: a weak disk may still fail.
 const TRIES: u32 = 5;
 
+/// What kind of schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Story {
+    /// Anything at any moment.
+    Any,
+    /// The standby comes back to a survivor whose map is not empty, and something breaks into the rebuild, again and again. When
+    /// a side says that the copies are equal, both are stopped and compared.
+    Rejoin,
+}
+
 /// What a schedule came to.
 #[derive(Debug)]
 pub struct Ran {
@@ -46,8 +56,10 @@ pub struct Ran {
     pub seed: u64,
     /// What the oracle saw.
     pub tally: Tally,
-    /// Rebuilds that ended, changes of the active side, comparisons of stopped copies.
+    /// Rebuilds that ended.
     pub rebuilds: u64,
+    /// Looks at both stopped copies when they were called equal.
+    pub audits: u64,
     /// Changes of the active side.
     pub switches: u64,
     /// Comparisons of stopped copies.
@@ -85,7 +97,7 @@ impl Ran {
 
 /// Runs one schedule.
 #[must_use]
-pub fn run(seed: u64, disks: Disks) -> Ran {
+pub fn run(seed: u64, disks: Disks, story: Story) -> Ran {
     let blocks = SIZE / BLOCK as u64;
     let oracle = Arc::new(Oracle::new(SET, blocks as usize, disks.volatile));
     let stage = Arc::new(Stage::default());
@@ -93,6 +105,7 @@ pub fn run(seed: u64, disks: Disks) -> Ran {
         seed,
         tally: Tally::default(),
         rebuilds: 0,
+        audits: 0,
         switches: 0,
         compared: 0,
         broken: None,
@@ -114,7 +127,13 @@ pub fn run(seed: u64, disks: Disks) -> Ran {
         Drive::start(rig, disks, chance.draw(), Arc::clone(&oracle), Arc::clone(&stage), Arc::clone(&reach));
     match made {
         Ok(mut drive) => {
-            let played = play(&mut drive, &mut chance, &oracle, &stage, &reach);
+            let harms = match story {
+                Story::Any => faults::draw(&mut chance),
+                Story::Rejoin => faults::draw_rejoin(&mut chance),
+            };
+            drive.audit = story == Story::Rejoin;
+            let played = play(&mut drive, &mut chance, harms, &oracle, &stage, &reach);
+            ran.audits = drive.audits;
             ran.broken = played.err().map(|error| format!("{error:#}"));
             (ran.rebuilds, ran.switches, ran.compared) = (drive.rebuilds, drive.switches, drive.compared);
             ran.logs = drive.logs();
@@ -131,13 +150,14 @@ pub fn run(seed: u64, disks: Disks) -> Ran {
 fn play(
     drive: &mut Drive,
     chance: &mut Chance,
+    harms: Vec<Fault>,
     oracle: &Arc<Oracle>,
     stage: &Arc<Stage>,
     reach: &Arc<Reach>,
 ) -> Result<()> {
     let blocks = SIZE / BLOCK as u64;
     let writers = writers::start(WRITERS, SET, blocks, chance.draw(), oracle, stage);
-    let hand = faults::start(reach, faults::draw(chance));
+    let hand = faults::start(reach, harms);
     let mut result = Ok(());
     while !hand.is_finished() && result.is_ok() {
         result = drive.step().map(|_| ());
@@ -175,6 +195,7 @@ pub fn run_all(
     count: u64,
     jobs: u64,
     disks: impl Fn(u64) -> Disks + Sync,
+    story: Story,
     seen: impl FnMut(Ran) -> bool + Send,
 ) {
     let next = AtomicU64::new(0);
@@ -189,7 +210,7 @@ pub fn run_all(
                     }
                     let seed = from + index;
                     let began = Instant::now();
-                    let ran = catch_unwind(AssertUnwindSafe(|| run(seed, disks(seed))));
+                    let ran = catch_unwind(AssertUnwindSafe(|| run(seed, disks(seed), story)));
                     let Ok(mut ran) = ran else {
                         next.store(count, Ordering::SeqCst);
                         return;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Options;
-use crate::crash::{self, Disks, Ran};
+use crate::crash::{self, Disks, Ran, Story};
 use crate::report::{Outcome, Table};
 
 /// What the claim asks for.
@@ -26,7 +26,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let jobs = options.figure("jobs", JOBS)?;
     println!("schedules {from}..{}, {jobs} at once; one again: seed=N schedules=1 jobs=1", from + count);
     let mut sum = Sum::default();
-    crash::run_all(from, count, jobs, Disks::of, |ran| {
+    crash::run_all(from, count, jobs, Disks::of, Story::Any, |ran| {
         sum.hear(&ran);
         true
     });
@@ -51,6 +51,7 @@ fn control(from: u64, jobs: u64) -> Option<u64> {
         CONTROLS,
         jobs,
         |_| Disks { volatile: true, no_flush: true, weak: false },
+        Story::Any,
         |ran| {
             lost += ran.tally.lost;
             if let Some(first) = ran.tally.told.first() {

@@ -7,6 +7,7 @@ mod mirror_crash;
 mod mirror_speed;
 mod node_kill;
 pub mod page_live;
+mod rejoin_map;
 mod return_fast_copy;
 mod sim_first;
 mod test_time;
@@ -112,6 +113,12 @@ const SHOWS: &[Show] = &[
         claim: "500 random schedules of kills, power losses, cuts and bad disks: nothing lost; red when flush is taken out",
         runs_program: true,
         run: mirror_crash::run,
+    },
+    Show {
+        name: "rejoin-map",
+        claim: "the standby rejoins while the survivor's map is not empty, and again: never called equal where a block differs",
+        runs_program: true,
+        run: rejoin_map::run,
     },
     Show {
         name: "test-time",
