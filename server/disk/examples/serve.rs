@@ -45,6 +45,8 @@ fn main() -> anyhow::Result<()> {
         lease_ms: 1300,
         node_grace_ms: 10_000,
         io_limit_ms: 3_000,
+        encrypt: false,
+        pack: false,
         key_file: folder.join("key"),
         state: folder.join("state"),
         volatile: arguments.iter().any(|argument| argument == "volatile"),

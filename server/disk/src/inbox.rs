@@ -2,6 +2,7 @@
 
 use crate::device::Opened;
 use crate::link::handshake::Line;
+use crate::link::tls::Tls;
 use crate::ring::memory::Buffer;
 use crate::token::DiskJob;
 use mirror::action::OpId;
@@ -17,7 +18,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The twin is connected and has proved itself.
-    Linked { stream: TcpStream, dialled: bool, line: Line },
+    Linked { stream: TcpStream, dialled: bool, line: Line, tls: Option<Tls> },
     /// The FUSE file system is mounted: its requests come from this descriptor, and must be served for the rest to go on.
     FrontMounted { descriptor: OwnedFd },
     /// The block device can be used, or not.

@@ -53,6 +53,11 @@ pub const AHEAD_MAX: usize = 4096;
 /// How often an interconnect without a connection is tried while another one carries the link.
 pub const LANE_AGAIN: Duration = Duration::from_millis(500);
 
+/// Shortest payload worth packing: a block.
+pub const PACK_MIN: usize = 4096;
+/// A packed payload must be smaller by one part in so many: unpacking costs time too.
+pub const PACK_GAIN: usize = 8;
+
 /// One attempt to reach the twin over one interconnect: many times a round trip, short enough to try both before
 /// `reconnect_grace` (500 ms) is over.
 pub const DIAL: Duration = Duration::from_millis(200);

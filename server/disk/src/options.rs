@@ -37,6 +37,12 @@ pub struct DiskOptions {
     /// How long an operation of a disk may take before that disk counts as failed; as in the group's configuration.
     #[serde(default = "io_limit_ms")]
     pub io_limit_ms: u64,
+    /// The block link is encrypted (TLS 1.3); if either side wants it (C11).
+    #[serde(default)]
+    pub encrypt: bool,
+    /// Payloads of the block link are packed (LZ4) where that makes them smaller; if either side wants it (C11).
+    #[serde(default)]
+    pub pack: bool,
     /// File of the cluster key: 32 bytes.
     pub key_file: PathBuf,
     /// Folder for the record of what must be swept after a `kill -9` ([`crate::Record`]).

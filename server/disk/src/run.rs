@@ -133,6 +133,8 @@ fn meeting(options: &DiskOptions, key: Key) -> Meeting {
         listen: options.listen.clone(),
         dial: options.twin.clone(),
         port: options.port,
+        encrypt: options.encrypt,
+        pack: options.pack,
     }
 }
 

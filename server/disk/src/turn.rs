@@ -11,6 +11,7 @@ use crate::link::bundle::{Bundle, LaneFault};
 use crate::link::connect::Connector;
 use crate::link::handshake::Line;
 use crate::link::stream::{Step, Stream};
+use crate::link::tls::Tls;
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
 use crate::ring::{Completion, Ring};
@@ -211,7 +212,7 @@ impl Loop {
 
     fn outcome(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Linked { stream, dialled, line } => self.linked(stream, dialled, line),
+            Outcome::Linked { stream, dialled, line, tls } => self.linked(stream, dialled, line, tls),
             Outcome::FrontMounted { descriptor } => {
                 self.fronts += 1;
                 let front = Front::new(descriptor, self.fronts, self.size, self.next_request);
@@ -361,10 +362,15 @@ impl Loop {
 
     // ---- the block link
 
-    fn linked(&mut self, stream: TcpStream, dialled: bool, line: Line) {
+    fn linked(&mut self, stream: TcpStream, dialled: bool, line: Line, tls: Option<Tls>) {
         let address = stream.local_addr().ok().map(|address| address.ip());
         self.streams += 1;
-        let Some(stream) = Stream::new(stream.into(), self.streams) else {
+        let stream = Stream::new(stream.into(), self.streams);
+        let stream = match tls {
+            Some(tls) => stream.and_then(|stream| stream.secured(tls)),
+            None => stream,
+        };
+        let Some(stream) = stream else {
             tracing::warn!("no memory for a connection of the block link");
             if self.stream.is_none() {
                 self.parts.connector.again();
@@ -386,8 +392,9 @@ impl Loop {
             self.drop_stream();
             self.feed(Input::LinkLost);
         }
-        tracing::debug!(dialled, "block link connected");
-        self.stream = Some(Bundle::new(line.bundle, lane, stream, address, line.lanes > 1));
+        tracing::debug!(dialled, line.encrypt, line.pack, "block link connected");
+        let how = (line.lanes > 1, line.pack);
+        self.stream = Some(Bundle::new(line.bundle, lane, stream, address, how));
         self.want_lanes();
         self.feed(Input::LinkConnected { dialled });
     }

@@ -6,7 +6,7 @@
 //! sequence they answer as `of`. The receiver orders overlapping writes by it.
 
 pub use crate::block_codec::{
-    FrameFault, HEADER_BYTES, Header, checksum, checksum_append, decode_body, decode_header, encode,
+    FrameFault, HEADER_BYTES, Header, Payload, checksum, checksum_append, decode_body, decode_header, encode,
     encode_with,
 };
 

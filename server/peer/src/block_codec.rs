@@ -4,9 +4,9 @@
 //! |--------|-------|
 //! | 0..2   | `fB` |
 //! | 2      | version |
-//! | 3      | zero |
+//! | 3      | 1: the payload is packed (LZ4 block) |
 //! | 4..8   | body length |
-//! | 8..12  | payload length |
+//! | 8..12  | payload length on the wire |
 //! | 12..16 | CRC32C of the payload |
 //! | 16..24 | epoch |
 //! | 24..32 | session |
@@ -62,6 +62,8 @@ pub struct Header {
     pub body_length: usize,
     /// Bytes of the payload, which follows the body.
     pub payload_length: u32,
+    /// The payload is packed: fewer bytes than the frame speaks of.
+    pub packed: bool,
     /// CRC32C the payload must have (0 if there is none).
     pub payload_checksum: u32,
     /// The sender's epoch.
@@ -95,7 +97,16 @@ pub fn checksum_append(sum: u32, bytes: &[u8]) -> u32 {
 /// # Errors
 /// A field outside its limit; nothing is appended then.
 pub fn encode(frame: &Frame, payload_checksum: u32, out: &mut Vec<u8>) -> Result<(), FrameFault> {
-    encode_with(frame, payload_checksum, 0, out)
+    encode_with(frame, Payload { checksum: payload_checksum, packed: None }, 0, out)
+}
+
+/// What follows a frame's body on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// CRC32C of its bytes on the wire.
+    pub checksum: u32,
+    /// Its length on the wire if it is packed.
+    pub packed: Option<u32>,
 }
 
 /// As [`encode`], telling up to which sequence (its low bits) the sender has received everything.
@@ -104,7 +115,7 @@ pub fn encode(frame: &Frame, payload_checksum: u32, out: &mut Vec<u8>) -> Result
 /// As [`encode`].
 pub fn encode_with(
     frame: &Frame,
-    payload_checksum: u32,
+    payload: Payload,
     received: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameFault> {
@@ -118,13 +129,18 @@ pub fn encode_with(
         out.truncate(start);
         return Err(FrameFault::Limit { field: "body length" });
     }
-    let payload_length = frame.payload_length();
+    let payload_length = payload.packed.unwrap_or(frame.payload_length());
+    if payload_length > frame.payload_length() {
+        out.truncate(start);
+        return Err(FrameFault::Limit { field: "payload length" });
+    }
     let mut header = [0; HEADER_BYTES];
     put(&mut header, 0, &MAGIC);
     put(&mut header, 2, &[VERSION]);
+    put(&mut header, 3, &[u8::from(payload.packed.is_some())]);
     put(&mut header, 4, &u32::try_from(body_length).unwrap_or(u32::MAX).to_le_bytes());
     put(&mut header, 8, &payload_length.to_le_bytes());
-    put(&mut header, 12, &if payload_length == 0 { 0 } else { payload_checksum }.to_le_bytes());
+    put(&mut header, 12, &if payload_length == 0 { 0 } else { payload.checksum }.to_le_bytes());
     put(&mut header, 16, &frame.epoch.0.to_le_bytes());
     put(&mut header, 24, &frame.session.0.to_le_bytes());
     put(&mut header, 32, &frame.sequence.to_le_bytes());
@@ -148,6 +164,10 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, FrameFault> {
     if version != VERSION {
         return Err(FrameFault::Version { found: version });
     }
+    let packed = bytes.get(3).copied().unwrap_or_default();
+    if packed > 1 {
+        return Err(FrameFault::Limit { field: "packed" });
+    }
     let body_length = u32_at(bytes, 4) as usize;
     if body_length == 0 || body_length > BODY_BYTES_MAX {
         return Err(FrameFault::Limit { field: "body length" });
@@ -159,6 +179,7 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<Header, FrameFault> {
     Ok(Header {
         body_length,
         payload_length,
+        packed: packed == 1,
         payload_checksum: u32_at(bytes, 12),
         epoch: Epoch(u64_at(bytes, 16)),
         session: Session(u64_at(bytes, 24)),
@@ -187,7 +208,12 @@ pub fn decode_body(header: &Header, body: &[u8]) -> Result<Frame, FrameFault> {
     }
     let frame = Frame { epoch: header.epoch, session: header.session, sequence: header.sequence, body: read };
     frame.check()?;
-    if frame.payload_length() != header.payload_length {
+    // Packed is less; whether it unpacks to what the frame speaks of, its reader sees.
+    let right = match header.packed {
+        true => header.payload_length > 0 && header.payload_length < frame.payload_length(),
+        false => header.payload_length == frame.payload_length(),
+    };
+    if !right {
         return Err(FrameFault::Limit { field: "payload length" });
     }
     Ok(frame)

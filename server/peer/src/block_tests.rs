@@ -172,9 +172,33 @@ fn a_payload_is_checked() {
 fn what_was_received_is_told_in_every_header() {
     for frame in frames() {
         let mut bytes = Vec::new();
-        encode_with(&frame, 0, 0xfedc_ba98, &mut bytes).unwrap();
+        encode_with(&frame, Payload::default(), 0xfedc_ba98, &mut bytes).unwrap();
         let header = decode_header(bytes[..HEADER_BYTES].first_chunk().unwrap()).unwrap();
         assert_eq!(header.received, 0xfedc_ba98);
         assert_eq!(decode_body(&header, &bytes[HEADER_BYTES..]), Ok(frame));
+    }
+}
+
+#[test]
+fn a_packed_payload_is_shorter_than_the_frame_says_and_only_a_payload_is_packed() {
+    let frame = |body| Frame { epoch: Epoch(1), session: Session(1), sequence: 1, body };
+    let packed = |length| Payload { checksum: 1, packed: Some(length) };
+    let write = frame(Body::Write { offset: 0, length: 4096 });
+    for length in [1, 512, 4095] {
+        let mut bytes = Vec::new();
+        encode_with(&write, packed(length), 0, &mut bytes).unwrap();
+        let header = decode_header(bytes[..HEADER_BYTES].first_chunk().unwrap()).unwrap();
+        assert_eq!((header.packed, header.payload_length), (true, length));
+        assert_eq!(decode_body(&header, &bytes[HEADER_BYTES..]), Ok(write.clone()));
+    }
+    let mut bytes = Vec::new();
+    assert!(encode_with(&write, packed(4097), 0, &mut bytes).is_err());
+    assert!(encode_with(&frame(Body::Flush), packed(1), 0, &mut bytes).is_err());
+    assert!(bytes.is_empty());
+    for (body, length) in [(Body::Write { offset: 0, length: 4096 }, 4096), (Body::Flush, 0)] {
+        let mut bytes = Vec::new();
+        encode_with(&frame(body), packed(length), 0, &mut bytes).unwrap();
+        let header = decode_header(bytes[..HEADER_BYTES].first_chunk().unwrap()).unwrap();
+        assert!(decode_body(&header, &bytes[HEADER_BYTES..]).is_err());
     }
 }

@@ -6,12 +6,14 @@
 //! (a frame of sequence 0) every [`LANE_BEAT`], so that a cut cable is noticed before the link counts as silent.
 
 use super::stream::{Step, Stream};
-use crate::limits::{AHEAD_MAX, LANE_BEAT, LANE_SILENT, LANE_SLACK_BYTES, LANES_MAX, OUTGOING_MAX};
+use crate::limits::{
+    AHEAD_MAX, LANE_BEAT, LANE_SILENT, LANE_SLACK_BYTES, LANES_MAX, OUTGOING_MAX, PACK_GAIN, PACK_MIN,
+};
 use crate::pools::Pools;
 use crate::ring::Ring;
 use crate::ring::memory::Buffer;
 use crate::token::Token;
-use peer::block::{Body, Frame, FrameFault, checksum, encode_with};
+use peer::block::{Body, Frame, FrameFault, Payload, checksum, encode_with};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub(crate) struct Bundle {
     lanes: [Option<Lane>; LANES_MAX],
     /// More than one interconnect is configured.
     several: bool,
+    /// Payloads are packed where that gains something.
+    packs: bool,
     kept: VecDeque<Kept>,
     /// The twin has received everything up to this sequence.
     acknowledged: u64,
@@ -79,7 +83,7 @@ impl Bundle {
         lane: usize,
         stream: Stream,
         address: Option<IpAddr>,
-        several: bool,
+        (several, packs): (bool, bool),
     ) -> Self {
         // An interconnect beyond those used together carries the link alone as well as any other.
         let lane = lane.min(LANES_MAX - 1);
@@ -87,6 +91,7 @@ impl Bundle {
             number,
             lanes: [const { None }; LANES_MAX],
             several,
+            packs,
             kept: VecDeque::new(),
             acknowledged: 0,
             queued: 0,
@@ -206,7 +211,7 @@ impl Bundle {
 
     /// Queues a frame. `false`: too many wait, the twin takes nothing.
     pub(crate) fn queue(&mut self, frame: &Frame, data: Option<&Arc<Buffer>>) -> Result<bool, FrameFault> {
-        if !self.several {
+        if !self.several && !self.packs {
             let Some(lane) = self.lanes.iter_mut().flatten().next() else { return Ok(true) };
             return lane.stream.queue(frame, data);
         }
@@ -215,18 +220,26 @@ impl Bundle {
         if payload.len() != length {
             return Err(FrameFault::Limit { field: "payload length" });
         }
-        let sum = if length > 0 { checksum(payload) } else { 0 };
+        let packed = if self.packs { pack(payload) } else { None };
+        let sent = packed.as_ref().map_or(payload, |(data, length)| data.first(*length));
+        let checksum = if length > 0 { checksum(sent) } else { 0 };
+        let about = Payload { checksum, packed: packed.as_ref().map(|(_, length)| *length as u32) };
         let mut head = Vec::new();
-        encode_with(frame, sum, self.received as u32, &mut head)?;
-        let data = data.filter(|_| length > 0).map(|data| (data.clone(), length));
+        encode_with(frame, about, self.received as u32, &mut head)?;
+        let whole = data.filter(|_| length > 0).map(|data| (data.clone(), length));
+        let data = packed.or(whole);
+        let length = data.as_ref().map_or(0, |(_, length)| *length);
         self.queued = self.queued.max(frame.sequence);
         let number = self.choose(head.len() + length);
         if let Some(lane) = self.lanes.get_mut(number).and_then(Option::as_mut) {
             lane.unacknowledged += head.len() + length;
             lane.stream.queue_encoded(&head, data.clone());
         }
-        self.kept.push_back(Kept { sequence: frame.sequence, lane: number, head, data });
-        Ok(self.kept.len() <= OUTGOING_MAX)
+        if self.several {
+            self.kept.push_back(Kept { sequence: frame.sequence, lane: number, head, data });
+        }
+        let waiting = self.lanes.iter().flatten().map(|lane| lane.stream.waiting()).max().unwrap_or_default();
+        Ok(self.kept.len().max(waiting) <= OUTGOING_MAX)
     }
 
     /// Begins the next sends; lanes that have been quiet for long say that they live.
@@ -247,7 +260,7 @@ impl Bundle {
             let body = Body::Alive { nonce: 0, grant: None };
             let beat = Frame { epoch: Epoch(0), session: Session(0), sequence: 0, body };
             let mut head = Vec::new();
-            if encode_with(&beat, 0, received, &mut head).is_ok() {
+            if encode_with(&beat, Payload::default(), received, &mut head).is_ok() {
                 lane.stream.queue_encoded(&head, None);
             }
         }
@@ -340,6 +353,16 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+/// A payload packed, if that makes it smaller by enough.
+fn pack(payload: &[u8]) -> Option<(Arc<Buffer>, usize)> {
+    if payload.len() < PACK_MIN {
+        return None;
+    }
+    let mut buffer = Buffer::new(lz4_flex::block::get_maximum_output_size(payload.len()))?;
+    let length = lz4_flex::block::compress_into(payload, buffer.bytes_mut()).ok()?;
+    (length <= payload.len() - payload.len() / PACK_GAIN).then(|| (Arc::new(buffer), length))
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ struct Side {
 }
 
 impl Side {
-    fn new(sockets: [UnixStream; 2]) -> Self {
+    fn new(sockets: [UnixStream; 2], packs: bool) -> Self {
         let [one, two] = sockets.map(|socket| socket.into());
-        let mut bundle = Bundle::new(7, 0, Stream::new(one, 1).unwrap(), None, true);
+        let mut bundle = Bundle::new(7, 0, Stream::new(one, 1).unwrap(), None, (true, packs));
         bundle.join(1, Stream::new(two, 2).unwrap(), None);
         let (ring, pools) = (Ring::new().unwrap(), Pools::new().unwrap());
         Side { ring, pools, bundle, taken: Vec::new(), gone: false }
@@ -67,13 +67,20 @@ impl Side {
 }
 
 fn sides() -> [Side; 2] {
+    sides_that(false)
+}
+
+fn sides_that(packs: bool) -> [Side; 2] {
     let ((a, b), (c, d)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
-    [Side::new([a, c]), Side::new([b, d])]
+    [Side::new([a, c], packs), Side::new([b, d], packs)]
 }
 
 /// Sends all frames, turning both sides, with `act` before each; then waits until all have come.
 fn carry(act: impl Fn(u64, &mut [Side; 2])) -> [Side; 2] {
-    let mut both = sides();
+    carry_over(sides(), act)
+}
+
+fn carry_over(mut both: [Side; 2], act: impl Fn(u64, &mut [Side; 2])) -> [Side; 2] {
     let began = Instant::now();
     let mut next = 1;
     while (both[1].taken.len() as u64) < FRAMES || !both[0].bundle.kept.is_empty() {
@@ -98,6 +105,13 @@ fn both_lanes_carry_frames_and_their_order_is_kept() {
     assert_eq!(both[0].lanes_used(), 2);
     assert_eq!(both[0].bundle.acknowledged, FRAMES);
     assert!(both[0].bundle.lanes.iter().flatten().all(|lane| lane.unacknowledged == 0));
+}
+
+#[test]
+fn packed_payloads_arrive_whole_over_both_lanes() {
+    let both = carry_over(sides_that(true), |_, _| {});
+    let sent: u64 = both[0].bundle.sent();
+    assert!(sent < FRAMES * 1000, "{sent} bytes for {FRAMES} frames of one value each");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Threads that bring an authenticated connection to the twin about: one dials or listens, short-lived ones shake hands.
 
 use super::handshake::{End, Identity, Key, Line, Stranger, shake};
+use super::tls::Tls;
 use crate::inbox::{Outbox, Outcome};
 use crate::limits::{
     BACK_OFF, DIAL, HANDSHAKE, HANDSHAKES_MAX, LANE_AGAIN, LANES_MAX, LASTING, LISTEN_AGAIN, STACK_BYTES,
@@ -26,7 +27,14 @@ pub(crate) struct Meeting {
     /// The twin's, in the same order.
     pub dial: Vec<IpAddr>,
     pub port: u16,
+    /// This side wants it encrypted.
+    pub encrypt: bool,
+    /// This side wants payloads packed.
+    pub pack: bool,
 }
+
+/// A connection that has proved itself.
+type Greeted = (TcpStream, Line, Option<Tls>);
 
 impl Meeting {
     /// Interconnects that both sides have and that are used together.
@@ -35,7 +43,8 @@ impl Meeting {
     }
 
     fn line(&self, bundle: u64, lane: usize, joins: bool) -> Line {
-        Line { bundle, lane: lane as u8, lanes: self.lanes() as u8, joins }
+        let (lane, lanes) = (lane as u8, self.lanes() as u8);
+        Line { bundle, lane, lanes, joins, encrypt: self.encrypt, pack: self.pack }
     }
 }
 
@@ -104,19 +113,15 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn greet(
-    meeting: &Meeting,
-    mut stream: TcpStream,
-    end: End,
-    line: Line,
-) -> Result<(TcpStream, Line), Stranger> {
+fn greet(meeting: &Meeting, mut stream: TcpStream, end: End, line: Line) -> Result<Greeted, Stranger> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(HANDSHAKE))?;
     stream.set_write_timeout(Some(HANDSHAKE))?;
     let line = shake(&mut stream, end, (meeting.me, meeting.twin), line, &meeting.key, random()?)?;
+    let tls = line.encrypt.then(|| Tls::shake(&mut stream, end, &meeting.key)).transpose()?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
-    Ok((stream, line))
+    Ok((stream, line, tls))
 }
 
 /// Dials each time the loop wants a connection, over every interconnect in order, until there is one. A connection that did
@@ -131,7 +136,7 @@ fn dial(meeting: &Meeting, wanted: &Receiver<()>, outbox: &Outbox) {
         } else if !rest(wanted, &mut pause) {
             return;
         }
-        let (stream, line) = loop {
+        let (stream, line, tls) = loop {
             let bundle = random().map(u64::from_le_bytes).unwrap_or_default();
             let mut lanes = (0..meeting.dial.len()).map(|lane| meeting.line(bundle, lane, false));
             if let Some(found) = lanes.find_map(|line| dial_once(meeting, line, &mut told)) {
@@ -143,7 +148,7 @@ fn dial(meeting: &Meeting, wanted: &Receiver<()>, outbox: &Outbox) {
         };
         told = false;
         connected = Some(Instant::now());
-        outbox.put(Outcome::Linked { stream, dialled: true, line });
+        outbox.put(Outcome::Linked { stream, dialled: true, line, tls });
     }
 }
 
@@ -165,8 +170,8 @@ fn join(meeting: &Meeting, missing: &Receiver<Missing>, outbox: &Outbox) {
         let bundle = wanted.bundle;
         wanted.lanes.retain(|lane| {
             let found = dial_once(meeting, meeting.line(bundle, *lane, true), &mut told);
-            let Some((stream, line)) = found else { return true };
-            outbox.put(Outcome::Linked { stream, dialled: true, line });
+            let Some((stream, line, tls)) = found else { return true };
+            outbox.put(Outcome::Linked { stream, dialled: true, line, tls });
             false
         });
     }
@@ -179,7 +184,7 @@ fn rest(wanted: &Receiver<()>, pause: &mut Duration) -> bool {
     !ended
 }
 
-fn dial_once(meeting: &Meeting, line: Line, told: &mut bool) -> Option<(TcpStream, Line)> {
+fn dial_once(meeting: &Meeting, line: Line, told: &mut bool) -> Option<Greeted> {
     let address = SocketAddr::new(*meeting.dial.get(usize::from(line.lane))?, meeting.port);
     let connected = TcpStream::connect_timeout(&address, DIAL).map_err(Stranger::from);
     match connected.and_then(|stream| greet(meeting, stream, End::Dialler, line)) {
@@ -252,8 +257,8 @@ fn receive(
     }
     let (meeting, outbox, counted) = (meeting.clone(), outbox.clone(), shaking.clone());
     let work = move || {
-        match greet(&meeting, stream, End::Listener, Line::default()) {
-            Ok((stream, line)) => outbox.put(Outcome::Linked { stream, dialled: false, line }),
+        match greet(&meeting, stream, End::Listener, meeting.line(0, 0, false)) {
+            Ok((stream, line, tls)) => outbox.put(Outcome::Linked { stream, dialled: false, line, tls }),
             Err(Stranger::Silent(error)) => tracing::debug!(%from, %error, "a handshake was not completed"),
             Err(error) => tracing::warn!(%from, %error, "not the twin"),
         }

@@ -24,6 +24,11 @@ impl Key {
     pub(crate) fn new(bytes: [u8; 32]) -> Self {
         Key(bytes)
     }
+
+    /// Another secret for another use.
+    pub(crate) fn derive(&self, context: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, context).as_bytes()
+    }
 }
 
 /// Who speaks.
@@ -46,6 +51,10 @@ pub(crate) struct Line {
     pub lanes: u8,
     /// The link stands already; this is one more connection of it.
     pub joins: bool,
+    /// Encrypted: if either side wants it.
+    pub encrypt: bool,
+    /// Payloads are packed: if either side wants it.
+    pub pack: bool,
 }
 
 /// Which end of the connection.
@@ -76,6 +85,8 @@ fn greeting(who: Identity, line: Line, challenge: [u8; 32]) -> [u8; GREETING] {
     bytes[11] = line.lane;
     bytes[12] = u8::from(line.joins);
     bytes[13] = line.lanes;
+    bytes[14] = u8::from(line.encrypt);
+    bytes[15] = u8::from(line.pack);
     bytes[16..24].copy_from_slice(&line.bundle.to_le_bytes());
     bytes[32..].copy_from_slice(&challenge);
     bytes
@@ -96,6 +107,8 @@ fn line(greeting: &[u8; GREETING]) -> Line {
         lane: greeting[11],
         lanes: greeting[13],
         joins: greeting[12] != 0,
+        encrypt: greeting[14] != 0,
+        pack: greeting[15] != 0,
     }
 }
 
@@ -141,7 +154,9 @@ pub(crate) fn shake(
     if proof(key, other, dialler, listener) != blake3::Hash::from_bytes(answer) {
         return Err(Stranger::Key);
     }
-    Ok(line(dialler))
+    let asked = line(&theirs);
+    let (encrypt, pack) = (own_line.encrypt || asked.encrypt, own_line.pack || asked.pack);
+    Ok(Line { encrypt, pack, ..line(dialler) })
 }
 
 #[cfg(test)]
@@ -153,7 +168,8 @@ mod tests {
     const ONE: Identity = Identity { set: SetId(3), side: NodeId(1) };
     const TWO: Identity = Identity { set: SetId(3), side: NodeId(2) };
 
-    const LINE: Line = Line { bundle: 0x1234_5678_9abc_def0, lane: 1, lanes: 2, joins: true };
+    const LINE: Line =
+        Line { bundle: 0x1234_5678_9abc_def0, lane: 1, lanes: 2, joins: true, encrypt: true, pack: false };
 
     type Outcome = Result<Line, Stranger>;
 

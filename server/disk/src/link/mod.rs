@@ -5,3 +5,4 @@ pub(crate) mod bundle;
 pub(crate) mod connect;
 pub(crate) mod handshake;
 pub(crate) mod stream;
+pub(crate) mod tls;

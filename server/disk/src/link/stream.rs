@@ -1,5 +1,6 @@
 //! The authenticated stream to the twin inside the loop: frames in and out, one send under way, payloads into slots.
 
+use super::tls::{RECORD_BYTES, Tls};
 use crate::limits::{OUTGOING_MAX, SEND_BYTES, SEND_FRAMES, SMALL_BYTES, STAGING_BYTES};
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
@@ -28,6 +29,8 @@ struct Incoming {
     /// Away while the kernel receives into it.
     buffer: Option<Buffer>,
     got: usize,
+    /// Where a packed payload is unpacked to.
+    slot: Option<Buffer>,
 }
 
 /// A connected block link.
@@ -45,6 +48,8 @@ pub(crate) struct Stream {
     incoming: Option<Incoming>,
     outgoing: VecDeque<Piece>,
     sending: bool,
+    /// Encrypted, with the buffer for what comes (away while the kernel receives into it).
+    tls: Option<(Box<Tls>, Option<Buffer>)>,
     /// What the frame given last told as received.
     told: u32,
     /// Bytes handed to the kernel since the connection began.
@@ -65,9 +70,18 @@ impl Stream {
             incoming: None,
             outgoing: VecDeque::new(),
             sending: false,
+            tls: None,
             told: 0,
             sent: 0,
         })
+    }
+
+    /// The same, encrypted from here on; what came behind the handshake is taken over. `None`: no memory, or nonsense came.
+    pub(crate) fn secured(mut self, mut tls: Tls) -> Option<Self> {
+        let staging = self.staging.as_mut()?;
+        self.end = tls.open(&[], staging.bytes_mut()).ok()?;
+        self.tls = Some((Box::new(tls), Some(Buffer::new(STAGING_BYTES)?)));
+        Some(self)
     }
 
     pub(crate) fn serial(&self) -> u32 {
@@ -113,6 +127,11 @@ impl Stream {
         }
     }
 
+    /// Pieces that wait to be sent.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outgoing.len()
+    }
+
     /// What the frame given last told as received.
     pub(crate) fn told(&self) -> u32 {
         self.told
@@ -123,7 +142,7 @@ impl Stream {
         if self.sending || self.outgoing.is_empty() {
             return;
         }
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes) = (0, 0_usize);
         for piece in self.outgoing.iter().take(SEND_FRAMES) {
             let length = piece.head.len() + piece.data.as_ref().map_or(0, |(_, length)| *length);
             if count > 0 && bytes + length > SEND_BYTES {
@@ -132,9 +151,19 @@ impl Stream {
             count += 1;
             bytes += length;
         }
+        let mut pieces: Vec<Piece> = self.outgoing.drain(..count).collect();
+        if let Some((tls, _)) = &mut self.tls {
+            let Ok(head) = tls.seal(&pieces) else {
+                // The end of the stream is told by the receive under way.
+                self.close();
+                return;
+            };
+            bytes = head.len();
+            pieces = vec![Piece { head, data: None }];
+        }
         self.sending = true;
         self.sent += bytes as u64;
-        ring.send(Token::Send(self.serial), self.socket.clone(), self.outgoing.drain(..count).collect());
+        ring.send(Token::Send(self.serial), self.socket.clone(), pieces);
     }
 
     /// A send is complete. `false`: the connection is gone.
@@ -147,6 +176,18 @@ impl Stream {
     pub(crate) fn received(&mut self, result: Result<usize, i32>, buffer: Option<Buffer>) -> bool {
         self.receiving = false;
         let length = result.unwrap_or(0);
+        if let Some((tls, raw)) = &mut self.tls {
+            let opened = match (&buffer, &mut self.staging) {
+                (Some(sealed), Some(staging)) => {
+                    let place = staging.bytes_mut().get_mut(self.end..).unwrap_or_default();
+                    tls.open(sealed.first(length), place)
+                }
+                _ => Ok(0),
+            };
+            *raw = buffer;
+            self.end += *opened.as_ref().unwrap_or(&0);
+            return length > 0 && opened.is_ok();
+        }
         match &mut self.incoming {
             Some(incoming) if incoming.buffer.is_none() => {
                 incoming.buffer = buffer;
@@ -178,13 +219,23 @@ impl Stream {
             if header.payload_length == 0 {
                 return Ok(Step::Frame(frame, None));
             }
-            let length = header.payload_length as usize;
+            // The payload as the frame speaks of it, packed or not.
+            let length = frame.payload_length() as usize;
             let own = || urgent.filter(|upto| frame.sequence <= *upto).and_then(|_| Buffer::new(length));
             let Some(buffer) = pools.take(length).or_else(own) else {
                 self.parsed = Some((header, frame));
                 return Ok(Step::Stalled);
             };
-            self.incoming = Some(Incoming { header, frame, buffer: Some(buffer), got: 0 });
+            let packed = header.packed.then(|| Buffer::new(header.payload_length as usize));
+            let (buffer, slot) = match packed {
+                None => (buffer, None),
+                Some(Some(packed)) => (packed, Some(buffer)),
+                Some(None) => {
+                    self.parsed = Some((header, frame));
+                    return Ok(Step::Stalled);
+                }
+            };
+            self.incoming = Some(Incoming { header, frame, buffer: Some(buffer), got: 0, slot });
         }
         self.gather()
     }
@@ -218,11 +269,16 @@ impl Stream {
         if incoming.got < whole {
             return Ok(Step::Hungry);
         }
-        let Some(Incoming { header, frame, buffer: Some(buffer), .. }) = self.incoming.take() else {
+        let Some(Incoming { header, frame, buffer: Some(buffer), slot, .. }) = self.incoming.take() else {
             return Ok(Step::Hungry);
         };
         header.check_payload(buffer.first(whole))?;
-        Ok(Step::Frame(frame, Some(buffer)))
+        let Some(mut slot) = slot else { return Ok(Step::Frame(frame, Some(buffer))) };
+        let place = slot.bytes_mut().get_mut(..frame.payload_length() as usize).unwrap_or_default();
+        match lz4_flex::block::decompress_into(buffer.first(whole), place) {
+            Ok(length) if length == place.len() => Ok(Step::Frame(frame, Some(slot))),
+            Ok(_) | Err(_) => Err(FrameFault::Limit { field: "packed payload" }),
+        }
     }
 
     /// Receives on: a long rest of a payload straight into its slot, everything else into the staging buffer.
@@ -232,7 +288,7 @@ impl Stream {
         }
         let token = Token::Receive(self.serial);
         let socket = self.socket.clone();
-        if let Some(incoming) = &mut self.incoming {
+        if let Some(incoming) = self.incoming.as_mut().filter(|_| self.tls.is_none()) {
             let whole = incoming.header.payload_length as usize;
             if whole - incoming.got > SMALL_BYTES
                 && let Some(buffer) = incoming.buffer.take()
@@ -246,6 +302,15 @@ impl Stream {
         staging.bytes_mut().copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
+        if let Some((_, raw)) = &mut self.tls {
+            self.staging = Some(staging);
+            let room = STAGING_BYTES.saturating_sub(self.end + RECORD_BYTES);
+            if let Some(raw) = raw.take_if(|_| room > 0) {
+                self.receiving = true;
+                ring.receive(token, socket.as_fd(), raw, (0, room), false);
+            }
+            return;
+        }
         self.receiving = true;
         ring.receive(token, socket.as_fd(), staging, (self.end, STAGING_BYTES), false);
     }

@@ -101,6 +101,8 @@ impl Host {
             lease_ms: 1_300,
             node_grace_ms: 10_000,
             io_limit_ms: 3_000,
+            encrypt: false,
+            pack: false,
             key_file: folder.join("key"),
             state: folder.join("state"),
             volatile: false,

@@ -1,7 +1,7 @@
 //! What the data path must do, told as one story each.
 
 use crate::host::{Host, PATIENCE, Pair, SIZE, admit};
-use crate::wire::Cable;
+use crate::wire::{Cable, MARK};
 use os::clock::{BootClock, Clock as _};
 use peer::control::{DiskOrder, GuardedAddress, GuardedProcess, OrderFault, Role};
 use rustix::process::Signal;
@@ -21,6 +21,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("the_twin_is_built_kept_in_sync_lost_and_brought_back_by_fast_copy", twins),
     ("discarded_and_zeroed_ranges_read_as_zeroes_on_both_copies_whatever_the_disks_can_do", zeroes),
     ("two_interconnects_are_used_together_and_either_may_die_within_the_session", two_lanes),
+    ("the_block_link_is_encrypted_and_packed_where_either_side_wants_it", traffic),
     ("what_the_disk_cannot_read_comes_from_the_twin_and_is_written_back", read_error),
     ("what_was_flushed_survives_a_power_loss_of_the_active_side", power_loss),
     ("a_standbys_power_loss_costs_nothing_that_was_flushed_and_a_lying_flush_is_seen", standby_loss),
@@ -238,6 +239,49 @@ fn two_lanes() {
     assert_eq!(pair.one.status().session, session, "the session was the same throughout");
     pair.one.order(DiskOrder::Deactivate).unwrap();
     assert!(pair.one.data() == pair.two.data(), "the images differ");
+}
+
+/// Writes 16 MiB of the same text in sync; gives whether it was seen on the wire, and how many bytes went over it.
+fn text_in_sync(encrypt: bool, pack: bool) -> (bool, u64) {
+    let (near, far) = (Ipv4Addr::new(127, 0, 0, 21), Ipv4Addr::LOCALHOST);
+    let mut pair = Pair::new(|options| {
+        options.twin = vec![near.into()];
+        // One wants the one, the other the other: either is enough.
+        options.encrypt = encrypt && options.side == NodeId(1);
+        options.pack = pack && options.side == NodeId(2);
+    });
+    let cable = Cable::new(near, far, pair.one.options.port);
+    pair.build();
+    let text = MARK.repeat((4 << 20) / MARK.len());
+    let device = pair.one.device();
+    let file = open(&device);
+    let before = cable.bytes();
+    for place in 0..4 {
+        file.write_all_at(&text, place * (8 << 20) + 512).unwrap();
+    }
+    // What cannot be packed, and frames without a payload.
+    file.write_all_at(&bytes(9, 1 << 20), 40 << 20).unwrap();
+    file.sync_all().unwrap();
+    let sent = cable.bytes() - before;
+    drop(file);
+    // Both ways: the other side sends too.
+    pair.one.order(DiskOrder::Deactivate).unwrap();
+    assert!(pair.one.data() == pair.two.data(), "the images differ");
+    assert!(pair.two.data()[512..].starts_with(&text));
+    assert!(pair.two.data()[40 << 20..].starts_with(&bytes(9, 1 << 20)));
+    (cable.seen(), sent)
+}
+
+fn traffic() {
+    let mib = 1 << 20;
+    let (seen, sent) = text_in_sync(false, false);
+    assert!(seen && sent > 17 * mib, "{seen} {sent}");
+    let (seen, sent) = text_in_sync(true, false);
+    assert!(!seen && sent > 17 * mib, "{seen} {sent}");
+    let (_, sent) = text_in_sync(false, true);
+    assert!(sent > mib && sent < 3 * mib, "{sent}");
+    let (seen, sent) = text_in_sync(true, true);
+    assert!(!seen && sent > mib && sent < 3 * mib, "{seen} {sent}");
 }
 
 fn read_error() {

@@ -15,12 +15,16 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Cable {
     cut: Arc<AtomicBool>,
     bytes: Arc<AtomicU64>,
+    seen: Arc<AtomicBool>,
 }
+
+/// Text that a test writes many times, to see whether it goes over the wire in clear.
+pub const MARK: &[u8; 32] = b"<this is not for everyone's eyes";
 
 impl Cable {
     /// Lies between these addresses until the test's end.
     pub fn new(from: Ipv4Addr, to: Ipv4Addr, port: u16) -> Self {
-        let cable = Cable { cut: Arc::default(), bytes: Arc::default() };
+        let cable = Cable { cut: Arc::default(), bytes: Arc::default(), seen: Arc::default() };
         let listener = TcpListener::bind((from, port)).unwrap();
         let lies = cable.clone();
         spawn(move || {
@@ -51,6 +55,11 @@ impl Cable {
         self.bytes.load(Ordering::SeqCst)
     }
 
+    /// The mark went over it in clear.
+    pub fn seen(&self) -> bool {
+        self.seen.load(Ordering::SeqCst)
+    }
+
     fn whole(&self) {
         while self.cut.load(Ordering::SeqCst) {
             sleep(LOOK);
@@ -65,6 +74,9 @@ impl Cable {
                 break;
             }
             self.bytes.fetch_add(length as u64, Ordering::SeqCst);
+            if bytes[..length].windows(MARK.len()).any(|part| part == MARK) {
+                self.seen.store(true, Ordering::SeqCst);
+            }
         }
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     }
