@@ -189,6 +189,8 @@ fn options(
         lease_ms: config.timing.lease_ms.into(),
         node_grace_ms: config.timing.node_grace_ms.into(),
         io_limit_ms: config.timing.io_limit_ms.into(),
+        encrypt: config.encrypts(set),
+        pack: found.is_some_and(|set| set.traffic.pack),
         volatile: backing != Backing::Plain,
         volatile_seed: u64::from_le_bytes(host.0[..8].try_into().unwrap_or_default()),
         no_flush: backing == Backing::VolatileLying,

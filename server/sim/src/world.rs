@@ -472,6 +472,7 @@ fn config(rng: &mut Rng) -> ClusterConfig {
         size: SET_BYTES,
         port: 7000 + id,
         source: home(id)[0],
+        traffic: wire::traffic::Traffic::default(),
     };
     let group = |id: u16| GroupConfig {
         id: GroupId(id),

@@ -2,6 +2,7 @@
 
 use crate::ids::{GroupId, LinkId, NodeId, SetId};
 use crate::limits::{self, NameFault};
+use crate::traffic::Traffic;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -95,6 +96,9 @@ pub struct SetConfig {
     pub port: u16,
     /// Whose data is copied to the other at the first build.
     pub source: NodeId,
+    /// How its blocks travel between the servers (C11).
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 /// One failover group (B1).

@@ -10,6 +10,7 @@ pub mod feed;
 pub mod ids;
 pub mod limits;
 pub mod text;
+pub mod traffic;
 pub mod verdict;
 pub mod view;
 

@@ -38,6 +38,7 @@ pub fn config() -> ClusterConfig {
             size: 1 << 20,
             port: 29100,
             source: S1,
+            traffic: wire::traffic::Traffic::default(),
         }],
         groups: vec![GroupConfig {
             id: GROUP,

@@ -145,6 +145,7 @@ fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Res
         size: wish.set_bytes,
         port: BLOCK_PORT,
         source: NodeId(1),
+        traffic: wire::traffic::Traffic::default(),
     };
     let side = |host: Host| json!({ "name": host.name(), "address": address(host), "page": page(host) });
     let mut other = side(Host::Server2);
