@@ -28,6 +28,11 @@ const PIECE: usize = 4 << 20;
 /// Rigs made by this process so far: several may stand side by side.
 static RIGS: AtomicU32 = AtomicU32::new(0);
 
+/// Cluster and number of the set.
+pub const CLUSTER: [u8; 16] = [9; 16];
+/// See [`CLUSTER`].
+pub const SET: u16 = 5;
+
 /// What a rig is made with.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -38,13 +43,15 @@ pub struct Plan {
     /// Whether every byte of both images is written before the set is formatted, with the same content: no holes, as on a
     /// disk.
     pub filled: bool,
+    /// Whether the images are as long as they need to be and take no room before they are written.
+    pub sparse: bool,
     /// Added to the options of both disk processes, such as `volatile`.
     pub extra: Value,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { size: 64 << 20, cables: 1, filled: false, extra: json!({}) }
+        Plan { size: 64 << 20, cables: 1, filled: false, sparse: false, extra: json!({}) }
     }
 }
 
@@ -249,7 +256,7 @@ impl Side {
         let twin = 3 - id;
         let list = |id| (1..=plan.cables).map(|cable| address(cable, id)).collect::<Vec<_>>();
         let mut options = json!({
-            "set": 5, "side": id, "size": plan.size,
+            "set": SET, "side": id, "size": plan.size,
             "backing": folder.join("image"), "control": folder.join("control.sock"),
             "listen": list(id), "twin": list(twin), "port": 7_300,
             "mount": folder.join("front"), "incarnation": hex(id),
@@ -262,6 +269,9 @@ impl Side {
         }
         let side =
             Side { id, namespace, options, size: plan.size, folder, child: None, node: None, lives: 0 };
+        if plan.sparse {
+            File::create(side.image())?.set_len(mirror::layout::control_bytes(plan.size) + plan.size)?;
+        }
         side.format()?;
         if plan.filled {
             side.fill()?;
@@ -272,7 +282,7 @@ impl Side {
     /// Makes the image and its control area.
     fn format(&self) -> Result<()> {
         let options = json!({
-            "backing": self.image(), "cluster": vec![9_u8; 16], "set": 5, "side": self.id, "size": self.size,
+            "backing": self.image(), "cluster": CLUSTER, "set": SET, "side": self.id, "size": self.size,
         });
         let mut program = Command::new(paths::program()?);
         command::output(program.args(["disk-format", &options.to_string()]), PATIENCE)?;

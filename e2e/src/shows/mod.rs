@@ -4,6 +4,7 @@ mod counter_failover;
 mod cut_links;
 mod first_light;
 mod mirror_crash;
+mod mirror_memory;
 mod mirror_speed;
 mod node_kill;
 pub mod page_live;
@@ -119,6 +120,12 @@ const SHOWS: &[Show] = &[
         claim: "the standby rejoins while the survivor's map is not empty, and again: never called equal where a block differs",
         runs_program: true,
         run: rejoin_map::run,
+    },
+    Show {
+        name: "mirror-memory",
+        claim: "a disk process stays small: 1 GiB under load, 4 TiB in sync, 4 TiB with one block in a hundred different",
+        runs_program: true,
+        run: mirror_memory::run,
     },
     Show {
         name: "test-time",

@@ -168,6 +168,19 @@ impl FreshArea {
         Ok(FreshArea { superblock })
     }
 
+    /// What its superblocks say: for images made by hand.
+    #[doc(hidden)]
+    pub fn superblock_mut(&mut self) -> &mut Superblock {
+        &mut self.superblock
+    }
+
+    /// Place and bytes of a page of its map with these bits, for the same.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn page(&self, page: u32, bits: &[u8]) -> (u64, Vec<u8>) {
+        page_write(&self.superblock, page, bits)
+    }
+
     /// Its bytes in all.
     #[must_use]
     pub fn length(&self) -> u64 {
