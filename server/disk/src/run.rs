@@ -83,6 +83,10 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         faults: Faults::default(),
     };
     let core = Mirror::new(config, area, BootClock.now());
+    // The way here is some megabytes of code, read around each step; C14 counts them.
+    if let Err(error) = os::memory::drop_program_pages() {
+        tracing::debug!(%error, "pages of the program stay in memory");
+    }
     tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
     let parts = Parts { ring, core, pools, backing, guard, worker, control, connector, inbox, signals };
     let mut turning = Loop::new(parts, options.size, data_at);

@@ -15,6 +15,7 @@ pub mod incarnation;
 pub mod link;
 pub mod linkstate;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 mod netlink;
