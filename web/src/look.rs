@@ -150,14 +150,21 @@ pub fn event(kind: &EventKind) -> Look {
         EventKind::NodeReturned { .. } | EventKind::GroupMoved { .. } | EventKind::ConfigApplied { .. } => {
             look(Shape::RingDot, Tone::Un)
         }
+        EventKind::MirrorRestricted { .. } | EventKind::DiskExchanged { .. } => {
+            look(Shape::RingDot, Tone::Un)
+        }
         EventKind::WitnessLost
         | EventKind::RebuildBroken { .. }
         | EventKind::MirrorMended { .. }
+        | EventKind::MirrorPermitted { .. }
+        | EventKind::MirrorStillUsed { .. }
+        | EventKind::MirrorForced { .. }
+        | EventKind::DiskNotExchanged { .. }
         | EventKind::CommandRefused { .. } => look(Shape::Triangle, Tone::Warn),
         EventKind::GroupStarted { .. } | EventKind::GroupFailedOver { .. } => look(Shape::Play, Tone::Ok),
         EventKind::GroupHeld { .. } => look(Shape::Hexagon, Tone::Warn),
         EventKind::MirrorAlone { server, .. } => look(half(*server), Tone::Warn),
-        EventKind::RebuildDone { .. } => look(Shape::Equal, Tone::Ok),
+        EventKind::RebuildDone { .. } | EventKind::MirrorBuilt { .. } => look(Shape::Equal, Tone::Ok),
         EventKind::MirrorSplit { .. } => look(Shape::Split, Tone::Bad),
     }
 }

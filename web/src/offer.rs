@@ -2,7 +2,7 @@
 
 use wire::command::{Operation, RefusalKind};
 use wire::ids::NodeId;
-use wire::view::{ClusterView, GroupState, GroupView, ServerState, ServerView};
+use wire::view::{ClusterView, GroupState, GroupView, ServerState, ServerView, SetView};
 
 /// One button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,24 @@ pub fn for_group(view: &ClusterView, group: &GroupView) -> Vec<Offer> {
             listed(view, &starts)
         }
     }
+}
+
+/// The mirror administrator's acts on a set that are possible or nearly so: a permission that can be taken back stands in the
+/// place of the one that can be given.
+#[must_use]
+pub fn for_set(view: &ClusterView, set: &SetView) -> Vec<Offer> {
+    let id = set.id;
+    let access = NodeId::BOTH.map(|on| match set.permitted {
+        Some(at) if at == on => Operation::RestrictSet { set: id, on },
+        Some(_) | None => Operation::PermitSet { set: id, on },
+    });
+    let rest = [
+        NodeId::BOTH.map(|to| Operation::BuildSet { set: id, to }),
+        NodeId::BOTH.map(|good| Operation::ForceRecovery { set: id, good }),
+        NodeId::BOTH.map(|on| Operation::ForcePermit { set: id, on }),
+        NodeId::BOTH.map(|server| Operation::ExchangeDisk { set: id, server }),
+    ];
+    listed(view, &access.into_iter().chain(rest.into_iter().flatten()).collect::<Vec<Operation>>())
 }
 
 /// Left to right, as the servers are drawn.

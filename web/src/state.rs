@@ -1,8 +1,9 @@
 //! What the page knows: the view as the feed told it, how old it is, and the orders on their way. Pure: no browser in it.
 
+use wire::alert::EventKind;
 use wire::command::{Command, Operation, RefusalKind, Reply};
 use wire::feed::{Feed, STALE_AFTER_S};
-use wire::ids::{CommandId, GroupId, NodeId};
+use wire::ids::{CommandId, GroupId, NodeId, SetId};
 use wire::view::{ClusterView, GroupState, ServerState};
 
 /// First wait before the page tries to connect again; it doubles up to [`RETRY_MAX_MS`].
@@ -198,9 +199,15 @@ fn group_of(what: Operation) -> Option<GroupId> {
         Operation::StartGroup { group, .. }
         | Operation::StopGroup { group }
         | Operation::MoveGroup { group, .. } => Some(group),
-        Operation::StopServer { .. } | Operation::StartServer { .. } | Operation::RecoverServer { .. } => {
-            None
-        }
+        Operation::StopServer { .. }
+        | Operation::StartServer { .. }
+        | Operation::RecoverServer { .. }
+        | Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::PermitSet { .. }
+        | Operation::RestrictSet { .. }
+        | Operation::ForcePermit { .. }
+        | Operation::ExchangeDisk { .. } => None,
     }
 }
 
@@ -228,12 +235,18 @@ fn ended(view: &ClusterView, order: &Order, begun: bool) -> bool {
         ) && g.command != Some(order.id)
     });
     let there = |on: NodeId| group.is_some_and(|g| g.state == GroupState::Running && g.active == Some(on));
+    let permitted = |id: SetId| view.sets.iter().find(|s| s.id == id).and_then(|s| s.permitted);
+    let still_used = view.events.first().is_some_and(|e| matches!(e.kind, EventKind::MirrorStillUsed { .. }));
     match order.what {
         Operation::StartGroup { on, .. } => there(on) || (begun && rests),
         Operation::MoveGroup { to, .. } => there(to) || (begun && rests),
         Operation::StopGroup { .. } => {
             group.is_some_and(|g| g.state == GroupState::Stopped) || (begun && rests)
         }
+        Operation::PermitSet { set, on } | Operation::ForcePermit { set, on } => permitted(set) == Some(on),
+        Operation::RestrictSet { set, .. } => permitted(set).is_none() || still_used,
+        // Begun is all that the set's own line does not show better: its state, and the events.
+        Operation::BuildSet { .. } | Operation::ForceRecovery { .. } | Operation::ExchangeDisk { .. } => true,
         Operation::StopServer { server } => server_is(server, &[ServerState::Stopped, ServerState::Down]),
         Operation::StartServer { server } => server_is(server, &[ServerState::Normal, ServerState::Down]),
         Operation::RecoverServer { server } => {

@@ -13,6 +13,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use wire::backing::CONTROL_BYTES_MIN;
 
 /// Formats a backing. One that already is this very set's is left as it is. The data is not touched.
 ///
@@ -115,6 +117,28 @@ fn pieces(
         each(at, buffer.bytes_mut().get_mut(..length as usize).unwrap_or_default())?;
         at += length;
     }
+    Ok(())
+}
+
+/// Clears a control area: nobody takes the backing for a copy of a mirror set any more. The data is not touched.
+///
+/// # Errors
+/// It is in use, or cannot be written.
+pub fn clear(backing: &Path) -> anyhow::Result<()> {
+    let name = backing.display();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(exclusive(backing))
+        .open(backing)
+        .with_context(|| format!("open the backing {name}"))?;
+    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("{name} is in use by a disk process"))?;
+    let area = usize::try_from(CONTROL_BYTES_MIN)?;
+    let length = (&file).seek(SeekFrom::End(0))?;
+    let area = area.min(usize::try_from(length).unwrap_or(area));
+    file.write_all_at(&vec![0; area], 0).with_context(|| format!("clear the control area of {name}"))?;
+    file.sync_all().with_context(|| format!("flush {name}"))?;
     Ok(())
 }
 

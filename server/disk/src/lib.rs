@@ -31,7 +31,7 @@ mod token;
 mod turn;
 mod zero;
 
-pub use format::format;
+pub use format::{clear, format};
 pub use mirror::layout::{control_bytes, data_bytes};
 pub use options::{DiskOptions, FormatOptions, Record, VolatileFault, VolatileOp};
 pub use run::run;

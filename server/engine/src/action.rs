@@ -66,6 +66,9 @@ pub enum Step {
     Kill { group: GroupId },
     /// Tell what of the group is here: mounts, addresses, processes.
     Observe { group: GroupId },
+    /// End the set's process, make a control area on the disk that is now at its backing's place, and start it again: what was on
+    /// that disk is lost.
+    ExchangeDisk { set: SetId },
 }
 
 /// Why a start script runs: `ARMS_EVENT` (F1).

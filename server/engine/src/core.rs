@@ -118,6 +118,8 @@ pub struct Core {
     pub booted: bool,
     pub next_ticket: u64,
     pub next_action: u64,
+    /// Exchanges of disks under way here.
+    pub exchanges: BTreeMap<ActionId, SetId>,
 }
 
 impl Core {

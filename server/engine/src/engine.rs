@@ -110,6 +110,7 @@ impl Engine {
             booted,
             next_ticket: 0,
             next_action: 0,
+            exchanges: BTreeMap::new(),
         };
         let before = if new_host { Is::Absent } else { Is::Unknown };
         core.sets = core.config.sets.iter().map(|s| (s.id, Set::new(s.id, s.group, before, now))).collect();
@@ -151,6 +152,9 @@ impl Engine {
             halted: None,
         };
         engine.fit_groups(&record);
+        if engine.core.new_host {
+            engine.groups.values_mut().for_each(|group| group.end_permission(&mut engine.core));
+        }
         engine.restore();
         engine.finish();
         engine
@@ -246,7 +250,9 @@ impl Engine {
         let confirmed = self.confirmed();
         let complete = self.complete();
         let expelled = self.expelled(self.core.twin_id);
-        self.core.judge_states(confirmed, complete, expelled);
+        // What an administrator uses is not taken from him by a recovery.
+        let free = !self.groups.values().any(Group::is_permitted);
+        self.core.judge_states(confirmed && free, complete, expelled && free);
         self.note_whole();
         self.finish_leaving();
         self.late_orders();

@@ -2,13 +2,13 @@
 
 use crate::action::{ActionId, StartCause, Step};
 use crate::core::Core;
-use crate::persist::GroupRecord;
+use crate::persist::{Forced, GroupRecord};
 use crate::plan::{Is, PlanStep, Seen, Target};
 use crate::register::{Acks, Register, RegisterValue};
 use crate::timing::{self, FENCE_BOUND};
 use peer::cluster::Servers;
 use peer::control::Role;
-use peer::heartbeat::{Part, Wanted};
+use peer::heartbeat::{Mode, Part, Wanted};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use wire::alert::StepKind;
@@ -220,6 +220,8 @@ pub struct Group {
     pub held_epoch: Option<Epoch>,
     /// Since when the twin's copy is out of date.
     pub out_since: Option<WallClock>,
+    /// [`GroupRecord::forced`].
+    pub forced: Option<Forced>,
 }
 
 /// Background actions remembered: refreshes and removals of a few addresses.
@@ -278,6 +280,7 @@ impl Group {
             incident_times: Group::no_incident(),
             held_epoch,
             out_since: None,
+            forced: record.forced,
         }
     }
 
@@ -288,6 +291,7 @@ impl Group {
             register: self.register.record().clone(),
             wanted: self.wanted,
             start_ms: self.start_ms.clone(),
+            forced: self.forced,
         }
     }
 
@@ -322,13 +326,17 @@ impl Group {
         let known = self.register.known();
         let right =
             known.holder == Some(core.me) && self.register.acks() != Acks::No && self.has_lease(core.now);
-        Seen {
-            right,
-            sets: core.sets_of(self.id).into_iter().map(|set| (set, set_is(core, set))).collect(),
-            mounts: self.mounts.clone(),
-            addresses: self.addresses.iter().map(|a| (a.ip, a.is)).collect(),
-            script: self.script,
-        }
+        let sets = core.sets_of(self.id).into_iter().map(|set| (set, set_is(core, set))).collect();
+        let addresses = self.addresses.iter().map(|a| (a.ip, a.is)).collect();
+        Seen { right, sets, mounts: self.mounts.clone(), addresses, script: self.script }
+    }
+
+    /// The steps from what is seen to a target. By permission only the sets are brought up.
+    #[must_use]
+    pub fn steps_to(&self, core: &Core, target: Target) -> Vec<PlanStep> {
+        let seen = self.seen(core);
+        let sets_only = target == Target::Up && self.wanted.mode != Mode::Serve;
+        crate::plan::plan(target, &if sets_only { seen.without_missing() } else { seen })
     }
 
     /// Something of it is here, or may be.
@@ -345,8 +353,7 @@ impl Group {
     /// It serves users from here: all of it is here. (An address dropped for a moment by the lease counts as here.)
     #[must_use]
     pub fn is_up(&self, core: &Core) -> bool {
-        let seen = self.seen(core);
-        let missing = crate::plan::plan(Target::Up, &seen);
+        let missing = self.steps_to(core, Target::Up);
         let dropped =
             |step: &PlanStep| matches!(step, PlanStep::Right | PlanStep::Address(_)) && self.suspended;
         missing.iter().all(dropped)
@@ -414,6 +421,7 @@ impl Group {
             return;
         }
         self.judge_right(core);
+        self.finish_build(core);
         self.drive_register(core, aim);
         if self.fencing.is_none() {
             self.advance(core, aim);
@@ -513,6 +521,9 @@ impl Group {
         let undecided = self.wanted.version == 0;
         if !self.should_run(core) {
             return None;
+        }
+        if self.wanted.mode != Mode::Serve {
+            return self.access_aim(core);
         }
         let first = if undecided {
             config.policy.iter().copied().find(|s| known.in_sync.contains(*s))?

@@ -33,7 +33,8 @@ impl Engine {
             Input::StoreFailed { .. } => self.halt("the store failed"),
             Input::Performed { id, outcome } => {
                 let core = &mut self.core;
-                let _ = self.groups.values_mut().any(|group| group.performed(core, id, &outcome));
+                let _ = core.exchanged(id, &outcome)
+                    || self.groups.values_mut().any(|group| group.performed(core, id, &outcome));
             }
             Input::DiskPresent { set, present } => self.disk_present(set, present),
             Input::DiskSaid { set, said } => self.disk_said(set, said),

@@ -4,6 +4,7 @@
 //! applied, then the invariants are restored (plans advance, leases are judged, the register proposes), then checked.
 
 pub mod action;
+mod admin;
 mod alerts;
 mod beat;
 mod core;

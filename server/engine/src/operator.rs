@@ -1,14 +1,15 @@
 //! Operators' commands: validated by one function, which also greys the page's buttons; then what is wanted changes.
 
 use crate::action::Action;
+use crate::admin;
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::group::Group;
 use peer::cluster::Servers;
-use peer::heartbeat::{Part, Wanted};
+use peer::heartbeat::{Mode, Part, Wanted};
 use std::collections::BTreeMap;
 use wire::view::{Possible, ServerState};
-use wire::{Command, GroupId, NodeId, Operation, Refusal, RefusalKind, Reply};
+use wire::{Command, GroupId, NodeId, Operation, Refusal, RefusalKind, Reply, SetId};
 
 /// What a command concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,8 @@ pub enum Subject {
     Group(GroupId),
     /// A server.
     Server(NodeId),
+    /// A mirror set.
+    Set(SetId),
 }
 
 fn subject(what: Operation) -> Subject {
@@ -27,6 +30,12 @@ fn subject(what: Operation) -> Subject {
         Operation::StopServer { server }
         | Operation::StartServer { server }
         | Operation::RecoverServer { server } => Subject::Server(server),
+        Operation::BuildSet { set, .. }
+        | Operation::ForceRecovery { set, .. }
+        | Operation::PermitSet { set, .. }
+        | Operation::RestrictSet { set, .. }
+        | Operation::ForcePermit { set, .. }
+        | Operation::ExchangeDisk { set, .. } => Subject::Set(set),
     }
 }
 
@@ -41,6 +50,15 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         Operation::StopServer { server } => stop_server(core, server),
         Operation::StartServer { server } => start_server(core, server),
         Operation::RecoverServer { server } => recover_server(core, groups, server),
+        Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::PermitSet { .. }
+        | Operation::RestrictSet { .. }
+        | Operation::ForcePermit { .. }
+        | Operation::ExchangeDisk { .. } => match admin::act(what) {
+            Some(act) => admin::validate(core, groups, act),
+            None => Err(RefusalKind::UnknownSet),
+        },
     }
 }
 
@@ -68,6 +86,7 @@ fn find(groups: &Groups, id: GroupId) -> Result<&Group, RefusalKind> {
 
 fn start_group(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
     not_held(core, group)?;
+    not_permitted(group)?;
     match group.active_on(core) {
         Some(server) if part_on(core, group, server) == Part::Running => {
             return Err(RefusalKind::AlreadyRunning);
@@ -80,6 +99,7 @@ fn start_group(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind
 }
 
 fn stop_group(core: &Core, group: &Group) -> Result<(), RefusalKind> {
+    not_permitted(group)?;
     let Some(server) = group.active_on(core) else {
         return if group.aim(core).is_some() { Ok(()) } else { Err(RefusalKind::NotRunning) };
     };
@@ -89,8 +109,13 @@ fn stop_group(core: &Core, group: &Group) -> Result<(), RefusalKind> {
     reachable(core, server)
 }
 
+fn not_permitted(group: &Group) -> Result<(), RefusalKind> {
+    if group.is_permitted() { Err(RefusalKind::SetPermitted) } else { Ok(()) }
+}
+
 fn move_group(core: &Core, group: &Group, to: NodeId) -> Result<(), RefusalKind> {
     not_held(core, group)?;
+    not_permitted(group)?;
     known_server(to)?;
     let Some(server) = group.active_on(core) else {
         return Err(if group.aim(core).is_some() { RefusalKind::Busy } else { RefusalKind::NotRunning });
@@ -137,6 +162,8 @@ fn start_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
 
 fn recover_server(core: &Core, groups: &Groups, server: NodeId) -> Result<(), RefusalKind> {
     known_server(server)?;
+    // A server that takes part would take the sets from whoever uses them by permission.
+    groups.values().try_for_each(not_permitted)?;
     let entry = core.entry(server);
     // Its copy of a group waits for a twin that may never return: only an operator can say that it shall serve.
     let waits = server == core.me && core.twin_unheard() && groups.values().any(|g| g.is_worse(core, server));
@@ -159,11 +186,11 @@ fn recover_server(core: &Core, groups: &Groups, server: NodeId) -> Result<(), Re
     reachable(core, server)
 }
 
-fn known_server(server: NodeId) -> Result<(), RefusalKind> {
+pub(crate) fn known_server(server: NodeId) -> Result<(), RefusalKind> {
     if NodeId::BOTH.contains(&server) { Ok(()) } else { Err(RefusalKind::UnknownServer) }
 }
 
-fn reachable(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
+pub(crate) fn reachable(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
     if server == core.me || core.twin_present() { Ok(()) } else { Err(RefusalKind::Unreachable) }
 }
 
@@ -203,6 +230,11 @@ fn can_run(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
     if group.is_worse(core, on) {
         return Err(RefusalKind::CopyMayLack);
     }
+    quorum(core, group, on)
+}
+
+/// The register can decide for a server: by a majority, or because it holds alone already.
+pub(crate) fn quorum(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
     let known = group.register.known();
     let alone = known.holder == Some(on) && known.in_sync == Servers::only(on);
     if !alone && !core.twin_present() && !core.witness_votes(group.id) {
@@ -222,6 +254,7 @@ pub fn operations(core: &Core, groups: &Groups) -> Vec<Possible> {
     all.extend(NodeId::BOTH.map(|server| Operation::StopServer { server }));
     all.extend(NodeId::BOTH.map(|server| Operation::StartServer { server }));
     all.extend(NodeId::BOTH.map(|server| Operation::RecoverServer { server }));
+    all.extend(core.config.sets.iter().flat_map(|set| admin::operations(set.id)));
     all.into_iter().map(|what| Possible { what, refused: validate(core, groups, what).err() }).collect()
 }
 
@@ -250,6 +283,17 @@ impl Engine {
                     on.or(self.groups.get(&group).map(|g| g.wanted.on)).filter(|s| NodeId::BOTH.contains(s));
                 self.want(group, false, on.unwrap_or(self.core.me), command);
             }
+            Operation::BuildSet { set, .. }
+            | Operation::ForceRecovery { set, .. }
+            | Operation::PermitSet { set, .. }
+            | Operation::RestrictSet { set, .. }
+            | Operation::ForcePermit { set, .. }
+            | Operation::ExchangeDisk { set, .. } => {
+                let group = self.core.config.set(set).map(|set| set.group);
+                if let Some(group) = group.and_then(|id| self.groups.get_mut(&id)) {
+                    admin::carry_out(&mut self.core, group, command.what, command.id);
+                }
+            }
             Operation::StopServer { server } => self.core.set_entry(server, ServerState::Normal, false, true),
             Operation::StartServer { server } => self.core.recover(server),
             Operation::RecoverServer { server } => {
@@ -273,7 +317,8 @@ impl Engine {
         group.command = Some(command.id);
         // Even what was wanted already is wanted anew: the server that holds the group tries its stop once more.
         let (version, author) = (group.wanted.version + 1, self.core.me);
-        group.wanted = Wanted { version, author, run, on, failed_over: false, failed: Servers::NONE };
+        group.wanted =
+            Wanted { version, author, run, on, failed_over: false, failed: Servers::NONE, mode: Mode::Serve };
         self.core.urgent = true;
     }
 }

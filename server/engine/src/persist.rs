@@ -5,7 +5,7 @@
 
 use crate::register::RegisterRecord;
 use peer::cluster::Servers;
-use peer::heartbeat::{ServerEntry, Wanted};
+use peer::heartbeat::{Mode, ServerEntry, Wanted};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::view::{Incident, ServerState};
@@ -48,6 +48,18 @@ pub struct GroupRecord {
     pub wanted: Wanted,
     /// What its last start here took, by step, in milliseconds: the forecast's source.
     pub start_ms: Vec<(wire::alert::StepKind, u64)>,
+    /// An operator's force that the register chose.
+    #[serde(default)]
+    pub forced: Option<Forced>,
+}
+
+/// An operator's force (C8): what the mirror may do by it while this term lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forced {
+    /// The term that it began.
+    pub epoch: wire::Epoch,
+    /// This side was declared good: the other one's copy may be overwritten, whatever it did by itself.
+    pub replace: bool,
 }
 
 impl Default for Record {
@@ -68,7 +80,12 @@ impl Default for Record {
 
 impl Default for GroupRecord {
     fn default() -> Self {
-        GroupRecord { register: RegisterRecord::default(), wanted: UNDECIDED, start_ms: Vec::new() }
+        GroupRecord {
+            register: RegisterRecord::default(),
+            wanted: UNDECIDED,
+            start_ms: Vec::new(),
+            forced: None,
+        }
     }
 }
 
@@ -80,6 +97,7 @@ pub const UNDECIDED: Wanted = Wanted {
     on: NodeId(0),
     failed_over: false,
     failed: Servers::NONE,
+    mode: Mode::Serve,
 };
 
 fn first_entry(server: NodeId) -> ServerEntry {

@@ -34,6 +34,19 @@ pub struct Seen {
     pub script: Is,
 }
 
+impl Seen {
+    /// The same for bringing up the sets alone: of all else nothing is missing. What is here of it stays seen.
+    #[must_use]
+    pub fn without_missing(mut self) -> Seen {
+        self.mounts.retain(|(_, is)| *is != Is::Absent);
+        self.addresses.retain(|(_, is)| *is != Is::Absent);
+        if self.script == Is::Absent {
+            self.script = Is::Present;
+        }
+        self
+    }
+}
+
 /// What is wanted of a group on this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Target {

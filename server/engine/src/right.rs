@@ -10,7 +10,7 @@ use crate::sets::{GrantStop, What};
 use crate::timing::{self, step};
 use peer::cluster::{ClusterMessage, RegisterMessage};
 use peer::control::{DiskOrder, Role};
-use peer::heartbeat::{Part, Wanted};
+use peer::heartbeat::{Mode, Part, Wanted};
 use wire::alert::EventKind;
 use wire::ids::MILLIS;
 use wire::view::ServerState;
@@ -51,6 +51,9 @@ impl Group {
     fn due_change(&mut self, core: &mut Core, aim: Option<NodeId>) -> Option<Change> {
         let known = self.register.known();
         let (me, twin) = (core.me, core.twin_id);
+        if let Some(force) = self.due_force(core) {
+            return Some(force);
+        }
         let handing_over = self.register.pending().iter().any(|p| p.value.holder == Some(twin));
         let mine = known.holder == Some(me);
         if !mine || handing_over {
@@ -90,7 +93,7 @@ impl Group {
             && clean
             && in_sync
             && self.fencing.is_none()
-            && core.takes_part(core.twin_id)
+            && (core.takes_part(core.twin_id) || self.is_permitted())
             && core.twin_present()
     }
 
@@ -105,7 +108,8 @@ impl Group {
         let unfinished = self.register.pending().iter().any(|p| p.value.in_sync.count() == 1);
         // A server that was down itself does not judge the other one.
         let needed = self.should_run(core) || core.twin.crashed_in.contains(&self.id);
-        let sound = core.entry(core.me).state == ServerState::Normal;
+        let ordered = self.is_permitted() && self.wanted.on == core.me;
+        let sound = core.entry(core.me).state == ServerState::Normal || ordered;
         // Nor does one whose own copy is the worse: that would make it the truth.
         let used = self.is_here(core) || needed && sound && !self.is_worse(core, core.me);
         used && (unfinished || self.twin_must_go(core))
@@ -113,7 +117,8 @@ impl Group {
 
     fn twin_must_go(&self, core: &Core) -> bool {
         let twin = core.entry(core.twin_id);
-        let apart = twin.state != ServerState::Normal && !twin.recovering || twin.leaving || core.twin.gone;
+        let out = twin.state != ServerState::Normal && !twin.recovering && !self.has_built(core.me);
+        let apart = out || twin.leaving || core.twin.gone;
         let silent = core.twin_silent() >= core.timing.suspect && !core.blocks_heard(core.timing.suspect);
         let stuck = |id: &wire::SetId| {
             let Some(set) = core.sets.get(id).filter(|s| s.present) else {
@@ -165,7 +170,7 @@ impl Group {
         }
         let serves = self.target == Target::Up && self.running.is_none() || sets.is_empty();
         let lease = self.lease.is_some_and(|until| until > core.now.plus(READMIT_LEASE));
-        let there = core.may_be_rebuilt(twin) && core.twin_present();
+        let there = (core.may_be_rebuilt(twin) || self.builds_from(core.me)) && core.twin_present();
         if !serves || !there || !lease || !sets.iter().all(equal) || core.now < self.retry_at {
             return None;
         }
@@ -223,6 +228,7 @@ impl Group {
             self.taking_over = true;
             let state = core.entry(twin).state;
             if aim == Some(me)
+                && self.wanted.mode == Mode::Serve
                 && (given_up || matches!(state, ServerState::Down | ServerState::RestartedAfterDown))
             {
                 self.begin_incident(core);
@@ -297,6 +303,7 @@ impl Group {
         self.told_at = core.now;
         self.confirmed = true;
         self.retry_at = core.now;
+        self.force_chosen(core, chosen);
         if value.in_sync.count() > 1 {
             self.out_since = None;
         } else if self.out_since.is_none() {

@@ -79,6 +79,8 @@ pub struct Set {
     pub grant_allowed: bool,
     /// The end of granting.
     pub grant_stop: GrantStop,
+    /// The force that was told to this connection.
+    pub overruled: Option<crate::persist::Forced>,
     /// `Admitted` was ordered in this connection.
     pub admitted: bool,
     /// When `PutOut` was last ordered.
@@ -118,6 +120,7 @@ impl Set {
             learn_ordered: None,
             grant_allowed: false,
             grant_stop: GrantStop::No,
+            overruled: None,
             admitted: false,
             put_out_at: None,
             rebuild_reported: None,
@@ -150,6 +153,7 @@ impl Set {
         self.learn_ordered = None;
         self.grant_allowed = false;
         self.grant_stop = GrantStop::No;
+        self.overruled = None;
         self.admitted = false;
         self.put_out_at = None;
         self.samples.clear();

@@ -23,6 +23,7 @@ impl Group {
                 self.order_grant(core, set);
                 self.order_learn(core, set);
                 self.order_quit(core, set);
+                self.order_overrule(core, set);
                 let role = core.sets.get(&set).and_then(crate::sets::Set::role);
                 if matches!(role, Some(Role::Activating | Role::Active | Role::Deactivating)) {
                     self.order_lease(core, set);
@@ -112,7 +113,7 @@ impl Group {
     fn order_rebuild(&mut self, core: &mut Core, set: SetId) {
         // A silent server may have been down: its copy waits until its state is known. Its node process alone may be away.
         let heard = core.twin_present() || core.twin.away_since.is_some();
-        let allowed = core.may_be_rebuilt(core.twin_id) && heard;
+        let allowed = (core.may_be_rebuilt(core.twin_id) || self.builds_from(core.me)) && heard;
         let Some(entry) = core.sets.get_mut(&set) else { return };
         if entry.allow_ordered == Some(allowed) {
             return;

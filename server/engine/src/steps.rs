@@ -4,13 +4,13 @@ use crate::action::{ActionId, StartCause, Step};
 use crate::core::Core;
 use crate::group::{Address, Group, Probe, Readmission, Running, Thing, Timed, role};
 use crate::input::Outcome;
-use crate::plan::{Is, PlanStep, Target, plan};
+use crate::plan::{Is, PlanStep, Target};
 use crate::register::Acks;
 use crate::sets::What;
 use crate::timing::{self, step};
 use peer::cluster::Servers;
 use peer::control::{DiskOrder, OrderFault, Role};
-use peer::heartbeat::Wanted;
+use peer::heartbeat::{Mode, Wanted};
 use wire::alert::{EventKind, StepKind};
 use wire::ids::{MILLIS, SECOND};
 use wire::{NodeId, SetId, Time};
@@ -39,8 +39,7 @@ impl Group {
                 self.failure = None;
             }
         }
-        let seen = self.seen(core);
-        let steps = plan(target, &seen);
+        let steps = self.steps_to(core, target);
         // A dropped address waits for the lease like every other step.
         match steps.first().copied() {
             None => self.settled(core),
@@ -297,6 +296,9 @@ impl Group {
                 self.given_up = true;
                 return self.end_time(core, step.kind(), true);
             }
+            (PlanStep::Deactivate(_), Err(fault)) if self.still_used(core, fault) => {
+                return self.end_time(core, step.kind(), true);
+            }
             (_, Err(fault)) => End::Failed(reason_of(fault)),
         };
         self.finish(core, step, end);
@@ -417,6 +419,9 @@ impl Group {
 
     /// The target is reached.
     fn settled(&mut self, core: &mut Core) {
+        if self.wanted.mode != Mode::Serve {
+            return self.access_settled(core, self.target == Target::Up);
+        }
         match self.target {
             Target::Up if !self.serving => self.now_serving(core),
             Target::Down if self.serving => {

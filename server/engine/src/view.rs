@@ -7,7 +7,7 @@ use crate::operator::{self, Subject};
 use crate::plan::Target;
 use crate::sets::Set;
 use peer::control::Role;
-use peer::heartbeat::Part;
+use peer::heartbeat::{Mode, Part};
 use std::net::IpAddr;
 use wire::alert::StepKind;
 use wire::config::{GroupConfig, LinkConfig, LinkKind, ServerConfig, SetConfig};
@@ -48,6 +48,13 @@ impl Engine {
             let kind = |g: &GroupView| (std::mem::discriminant(&g.state), g.active);
             if old.is_some_and(|old| kind(old) != kind(group)) {
                 self.changed.insert(Subject::Group(group.id), view.revision);
+            }
+        }
+        for set in &view.sets {
+            let old = before.sets.iter().find(|s| s.id == set.id);
+            let kind = |s: &SetView| (std::mem::discriminant(&s.state), s.permitted);
+            if old.is_some_and(|old| kind(old) != kind(set)) {
+                self.changed.insert(Subject::Set(set.id), view.revision);
             }
         }
         for server in &view.servers {
@@ -154,6 +161,7 @@ impl Engine {
         let empty: &[_] = &[];
         let config: Option<&GroupConfig> = core.config.group(group.id);
         let active = group.active_on(core).or(group.taking_over.then_some(core.me));
+        let active = active.filter(|_| group.wanted.mode == Mode::Serve);
         GroupView {
             id: group.id,
             name: config.map_or_else(String::new, |c| c.name.clone()),
@@ -192,6 +200,7 @@ impl Engine {
             size: config.size,
             backing: config.backing.clone(),
             state: set_state(core, group, set),
+            permitted: group.gives_access().then_some(group.wanted.on),
             dirty_blocks: status.map_or(0, |s| s.dirty_blocks),
             bytes_per_s: if status.is_some_and(|s| s.role == Role::Active) { set.bytes_per_s() } else { 0 },
             next_fast: status.is_some_and(|s| {
@@ -211,6 +220,10 @@ fn state(core: &Core, group: &Group) -> GroupState {
     }
     if group.look != Look::Done {
         return GroupState::Unknown;
+    }
+    if group.wanted.mode != Mode::Serve {
+        // Its sets may be in use by an administrator; the group itself is not brought up.
+        return GroupState::Stopped;
     }
     let aim = group.aim(core);
     let part = group.part(core);
@@ -261,7 +274,7 @@ fn steps(core: &Core, group: &Group) -> Vec<StepView> {
         Target::Up => !group.serving,
         Target::Down => group.is_here(core),
     };
-    if !under_way || group.timeline.is_empty() {
+    if !under_way || group.timeline.is_empty() || group.wanted.mode != Mode::Serve {
         return Vec::new();
     }
     let stopping = group.target == Target::Down;
@@ -270,8 +283,7 @@ fn steps(core: &Core, group: &Group) -> Vec<StepView> {
     if stopping {
         kinds = vec![StepKind::Script, StepKind::Address, StepKind::Mount, StepKind::Disk];
     }
-    let seen = group.seen(core);
-    let missing = crate::plan::plan(group.target, &seen);
+    let missing = group.steps_to(core, group.target);
     let progress = |kind: StepKind| {
         let own: Vec<_> = group.timeline.iter().filter(|t| t.kind == kind).collect();
         if let Some(runs) = own.iter().find(|t| t.took.is_none()) {

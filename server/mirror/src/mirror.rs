@@ -107,6 +107,8 @@ pub struct Mirror {
     pub(crate) rebuild: Option<Rebuild>,
     pub(crate) last_rebuild: Option<RebuildResult>,
     pub(crate) allow_rebuild: bool,
+    /// An operator's force: serve though not newest, and whether the twin's copy may be overwritten.
+    pub(crate) overruled: Option<bool>,
     pub(crate) applied: BTreeMap<u64, Applied>,
     /// Answers that wait for a store.
     pub(crate) promises: Vec<Promise>,
@@ -175,6 +177,7 @@ impl Mirror {
             rebuild: None,
             last_rebuild: None,
             allow_rebuild: false,
+            overruled: None,
             applied: BTreeMap::new(),
             promises: Vec::new(),
             next_cool: now.plus(config.timing.cool_us),

@@ -61,6 +61,7 @@ impl Mirror {
             | DiskOrder::Deactivate
             | DiskOrder::PutOut { .. }
             | DiskOrder::AllowRebuild { .. }
+            | DiskOrder::Overrule { .. }
             | DiskOrder::Readmit
             | DiskOrder::Admitted
             | DiskOrder::Lease { .. }
@@ -77,6 +78,7 @@ impl Mirror {
                 self.allow_rebuild = allowed;
                 self.answer(ticket, Ok(Done::Done));
             }
+            DiskOrder::Overrule { replace } => self.overrule(ticket, replace),
             DiskOrder::Readmit => self.readmit(ticket),
             DiskOrder::Admitted => self.answer(ticket, Ok(Done::Done)),
             DiskOrder::Lease { until, fence_after_us } => {
@@ -128,8 +130,10 @@ impl Mirror {
             Some(OrderFault::Inconsistent)
         } else if let Some(reason) = &self.failed {
             Some(OrderFault::Io { reason: reason.clone() })
-        } else if (!alone && self.sb.history.is_empty()) || self.verdict() == Some(Verdict::Ahead) {
-            // Without a first generation nothing can be in sync; and an out-of-date copy is never activated.
+        } else if (!alone && self.sb.history.is_empty())
+            || self.overruled.is_none() && self.verdict() == Some(Verdict::Ahead)
+        {
+            // Without a first generation nothing can be in sync; and an out-of-date copy is never activated without force.
             Some(OrderFault::NotEqual)
         } else {
             None

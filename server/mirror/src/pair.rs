@@ -111,8 +111,21 @@ impl Mirror {
     fn judge(&mut self) {
         let Some(verdict) = self.verdict() else { return };
         self.moved = true;
-        self.split = matches!(verdict, Verdict::Split | Verdict::Ahead);
+        let apart = matches!(verdict, Verdict::Split | Verdict::Ahead);
+        // What the twin did by itself does not count: an operator declared this side good.
+        let declared = apart && self.overruled == Some(true);
+        let verdict = if declared { Verdict::Unknown(RebuildKind::FullUnknown) } else { verdict };
+        self.split = apart && !declared;
         self.pair = if self.split { Pair::Barred } else { Pair::Waiting(verdict) };
+    }
+
+    /// An operator's force: see [`peer::control::DiskOrder::Overrule`].
+    pub(crate) fn overrule(&mut self, ticket: Ticket, replace: bool) {
+        self.overruled = Some(replace || self.overruled == Some(true));
+        if self.pair == Pair::Barred {
+            self.judge();
+        }
+        self.answer(ticket, Ok(Done::Done));
     }
 
     pub(crate) fn advance_pair(&mut self) {

@@ -755,3 +755,18 @@ fn a_disk_that_does_not_answer_counts_as_failed_but_a_process_that_stood_still_d
     let status = desk.mirror.status();
     assert!(status.failed.is_some_and(|reason| reason.contains("not answered")));
 }
+
+#[test]
+fn a_twin_that_went_on_by_itself_is_overwritten_only_where_this_side_was_declared_good() {
+    let mut desk = Desk::active_alone();
+    desk.meet(&[Generation([9; 16])], true);
+    assert!(desk.mirror.status().split);
+    assert_eq!(desk.order(DiskOrder::AllowRebuild { allowed: true }), ["done"]);
+    assert_eq!(desk.order(DiskOrder::Overrule { replace: false }), ["done"]);
+    assert!(desk.mirror.status().split, "serving by force overwrites nothing");
+    let said = desk.order(DiskOrder::Overrule { replace: true });
+    assert!(said.contains(&"store page".to_string()), "{said:?}");
+    assert!(!desk.mirror.status().split);
+    assert_eq!(desk.local(), ["store superblock"]);
+    assert_eq!(desk.local(), ["send BuildBegin"]);
+}

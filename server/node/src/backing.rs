@@ -8,9 +8,13 @@ use anyhow::Context as _;
 use mirror::layout::{control_bytes, superblock};
 use os::blockdev::{BlockDevices, HostBlockDevices};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use wire::backing::{BackingFault, BackingFound, BackingKind, BackingShape};
 use wire::text::{self, Lang};
 use wire::{ClusterConfig, NodeId, SetId};
+
+/// Between two looks at a disk that its old process still has for itself.
+const LET_GO: Duration = Duration::from_millis(50);
 
 /// Whose copy a backing is, or is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +133,40 @@ pub fn unchanged(devices: &dyn BlockDevices, remembered: &Path, path: &Path) -> 
     Ok(())
 }
 
+/// Takes the disk that is at a backing's place: looked at, a fresh control area made, its shape remembered. The old process may
+/// need a moment to let go of it.
+///
+/// # Errors
+/// The disk is refused, with every reason, or cannot be written.
+pub fn exchange(options: &disk::DiskOptions, shape_file: &Path, until: Instant) -> anyhow::Result<()> {
+    let key = std::fs::read(&options.key_file).context("read the cluster key")?;
+    let key: [u8; 32] = key.try_into().map_err(|_| anyhow::anyhow!("the cluster key is damaged"))?;
+    let (set, side, size) = (options.set, options.side, options.size);
+    let owner = Owner { cluster: disks::cluster_id(&key), set, side, size };
+    let path = options.backing.as_path();
+    let found = loop {
+        let found = look(&HostBlockDevices::default(), path, owner);
+        if !found.faults.contains(&BackingFault::InUse) || Instant::now() >= until {
+            break found;
+        }
+        std::thread::sleep(LET_GO);
+    };
+    if let Some(reason) = refuse(path, &found, true) {
+        anyhow::bail!("{reason}");
+    }
+    if found.shape.is_some() {
+        disk::clear(path)?;
+    }
+    let backing = options.backing.clone();
+    let order = disk::FormatOptions { backing, cluster: owner.cluster, set, side, size, replace: true };
+    disk::format(&order)?;
+    let shape = HostBlockDevices::default().shape(path).map_err(|fault| {
+        anyhow::anyhow!("{}", text::backing_fault(Lang::En, &path.display().to_string(), &fault))
+    })?;
+    os::durable::write(shape_file, &serde_json::to_vec(&shape)?)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,5 +247,38 @@ mod tests {
         parted.found.shape.as_mut().unwrap().partitions.push((2048, 4096));
         devices.put(path, parted);
         assert!(unchanged(&devices, &remembered, path).is_err());
+    }
+
+    #[test]
+    fn an_exchanged_disk_gets_a_fresh_control_area_whatever_was_on_it_but_not_while_somebody_uses_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, [9; 32]).unwrap();
+        let image = folder.path().join("image");
+        let options: disk::DiskOptions = serde_json::from_value(serde_json::json!({
+            "set": 1, "side": 2, "size": SIZE, "backing": image, "control": folder.path().join("c"),
+            "listen": [], "twin": [], "port": 1, "mount": folder.path(), "incarnation": "00000000000000000000000000000001",
+            "key_file": key, "state": folder.path(),
+        }))
+        .unwrap();
+        let shape = folder.path().join("shape.json");
+        let soon = || Instant::now() + Duration::from_millis(200);
+        let owner =
+            Owner { cluster: disks::cluster_id(&[9; 32]), set: SetId(1), side: NodeId(2), size: SIZE };
+        // The same set's old copy, with a history; then another set's; then a file system's.
+        for before in [area(owner), area(MINE), vec![7; 1 << 20]] {
+            let mut before = before;
+            before.resize(usize::try_from(control_bytes(SIZE) + SIZE).unwrap(), 5);
+            std::fs::write(&image, &before).unwrap();
+            exchange(&options, &shape, soon()).unwrap();
+            let after = std::fs::read(&image).unwrap();
+            let head = superblock(&after).unwrap();
+            assert_eq!((head.set, head.side, head.counter), (SetId(1), NodeId(2), 2), "made anew");
+            assert!(shape.exists());
+        }
+        let user = std::fs::File::open(&image).unwrap();
+        rustix::fs::flock(&user, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let said = exchange(&options, &shape, soon()).unwrap_err().to_string();
+        assert!(said.contains("M-3212"), "{said}");
     }
 }

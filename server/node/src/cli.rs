@@ -57,6 +57,13 @@ pub enum Command {
         #[command(flatten)]
         access: Access,
     },
+    /// Administer a mirror set: build, force, permit, restrict, exchange a disk.
+    Set {
+        #[command(subcommand)]
+        what: SetCommand,
+        #[command(flatten)]
+        access: Access,
+    },
     /// Give an operation as the API has it, in JSON.
     #[command(name = "command")]
     Operation {
@@ -130,6 +137,66 @@ pub enum ServerCommand {
     },
 }
 
+/// What can be done with a mirror set. What an act overwrites or loses must be confirmed.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SetCommand {
+    /// Copy the other server's copy to this one.
+    Build {
+        /// Name or number.
+        set: String,
+        /// The server that is overwritten.
+        #[arg(long)]
+        to: String,
+        /// What the copy there holds is lost.
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Declare a server's copy good.
+    ForceRecovery {
+        /// Name or number.
+        set: String,
+        /// The server whose copy is good.
+        #[arg(long)]
+        good: String,
+        /// What only the other copy holds is lost.
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Use the set on a server outside its group.
+    Permit {
+        /// Name or number.
+        set: String,
+        /// The server.
+        #[arg(long)]
+        on: String,
+        /// Although that copy is not known to be the newest.
+        #[arg(long)]
+        force: bool,
+        /// With --force: later writes are missing there, and both copies will differ.
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Take a permission back.
+    Restrict {
+        /// Name or number.
+        set: String,
+        /// The server.
+        #[arg(long)]
+        on: String,
+    },
+    /// Take the new disk in a failed one's place; given on that server.
+    ExchangeDisk {
+        /// Name or number.
+        set: String,
+        /// The server.
+        #[arg(long)]
+        server: String,
+        /// Everything on that disk is lost.
+        #[arg(long)]
+        confirm: bool,
+    },
+}
+
 /// What can be done with the cluster.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClusterCommand {
@@ -192,6 +259,19 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let view: ClusterView = client.get("/api/view").await?.json()?;
             order(&client, &access, group_operation(&view, &what)?).await?;
         }
+        Command::Set { what, access } => {
+            let client = access.client().await?;
+            let view: ClusterView = client.get("/api/view").await?.json()?;
+            let (what, confirmed) = set_operation(&view, &what)?;
+            if let Some(ending) = text::ending(Lang::En, what, &view).filter(|_| !confirmed) {
+                anyhow::bail!(
+                    "{}: {} Give --confirm if that is meant.",
+                    ending.title,
+                    ending.effects.join(" ")
+                );
+            }
+            order(&client, &access, what).await?;
+        }
         Command::Server { what, access } => {
             let client = access.client().await?;
             let view: ClusterView = client.get("/api/view").await?.json()?;
@@ -252,6 +332,33 @@ fn server_operation(view: &ClusterView, command: &ServerCommand) -> anyhow::Resu
         ServerCommand::Stop { name } => Operation::StopServer { server: find_server(view, name)? },
         ServerCommand::Start { name } => Operation::StartServer { server: find_server(view, name)? },
         ServerCommand::Recover { name } => Operation::RecoverServer { server: find_server(view, name)? },
+    })
+}
+
+/// The operation, and whether what it loses is confirmed (or nothing is lost).
+fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Operation, bool)> {
+    let (SetCommand::Build { set, .. }
+    | SetCommand::ForceRecovery { set, .. }
+    | SetCommand::Permit { set, .. }
+    | SetCommand::Restrict { set, .. }
+    | SetCommand::ExchangeDisk { set, .. }) = command;
+    let found = view.sets.iter().find(|s| s.name.eq_ignore_ascii_case(set) || s.id.0.to_string() == *set);
+    let set =
+        found.map(|s| s.id).with_context(|| format!("there is no mirror set {set}: see `futago status`"))?;
+    let server = |name: &String| find_server(view, name);
+    Ok(match command {
+        SetCommand::Build { to, confirm, .. } => (Operation::BuildSet { set, to: server(to)? }, *confirm),
+        SetCommand::ForceRecovery { good, confirm, .. } => {
+            (Operation::ForceRecovery { set, good: server(good)? }, *confirm)
+        }
+        SetCommand::Permit { on, force: true, confirm, .. } => {
+            (Operation::ForcePermit { set, on: server(on)? }, *confirm)
+        }
+        SetCommand::Permit { on, force: false, .. } => (Operation::PermitSet { set, on: server(on)? }, true),
+        SetCommand::Restrict { on, .. } => (Operation::RestrictSet { set, on: server(on)? }, true),
+        SetCommand::ExchangeDisk { server: on, confirm, .. } => {
+            (Operation::ExchangeDisk { set, server: server(on)? }, *confirm)
+        }
     })
 }
 

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 const FENCED_EVERY: Duration = Duration::from_millis(500);
 /// After so many looks a fenced process that does not end is killed.
 const QUIT_TRIES: u32 = 6;
+/// Between two looks whether a process has let go of its disk.
+const EXCHANGE_POLL: Duration = Duration::from_millis(20);
 /// For making the control areas of all sets: 8 of them, a few MiB each.
 const FORMAT_LIMIT: Duration = Duration::from_secs(45);
 
@@ -59,10 +61,29 @@ pub struct Disks {
     next: Arc<AtomicU64>,
 }
 
-#[derive(Default)]
 struct Slot {
     orders: Mutex<Option<mpsc::Sender<ToDisk>>>,
     guard: Mutex<Option<DiskOrder>>,
+    /// No process is started meanwhile: its disk is being exchanged.
+    held: AtomicBool,
+    options: disk::DiskOptions,
+    /// The backing as it was registered.
+    shape_file: PathBuf,
+}
+
+impl Slot {
+    fn is_connected(&self) -> bool {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+/// Lets the process of a set be started again, however the exchange ended.
+struct Hold<'a>(&'a Slot);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::SeqCst);
+    }
 }
 
 /// What the process at the other end of one connection has said.
@@ -121,7 +142,14 @@ impl Disks {
         backing: Backing,
         turns: &mpsc::Sender<Turn>,
     ) -> Disks {
-        let sets = config.sets.iter().map(|set| (set.id, Slot::default())).collect();
+        let slot = |set: &wire::config::SetConfig| Slot {
+            orders: Mutex::default(),
+            guard: Mutex::default(),
+            held: AtomicBool::new(false),
+            options: options(config, set.id, me, data, host, backing),
+            shape_file: backing::shape_file(data, set.id),
+        };
+        let sets = config.sets.iter().map(|set| (set.id, slot(set))).collect();
         let disks = Disks { sets: Arc::new(sets), next: Arc::new(AtomicU64::new(OWN_TICKETS)) };
         for set in &config.sets {
             let keeper = Keeper {
@@ -155,6 +183,29 @@ impl Disks {
         let Some(slot) = self.sets.get(&set) else { return };
         *slot.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard.clone());
         self.order(set, self.own(guard));
+    }
+
+    /// The set's process lets go of its disk; the one that is at the backing's place by then is looked at, gets a fresh control
+    /// area, and is opened again: **what was on it is lost**, and it is built in full. Blocks.
+    ///
+    /// # Errors
+    /// The process does not end, or the disk is refused.
+    pub fn exchange(&self, set: SetId, limit: Duration) -> anyhow::Result<()> {
+        let slot = self.sets.get(&set).context("there is no such set")?;
+        anyhow::ensure!(!slot.held.swap(true, Ordering::SeqCst), "its disk is being exchanged already");
+        let _hold = Hold(slot);
+        let until = Instant::now() + limit;
+        self.order(set, self.own(DiskOrder::Quit));
+        while slot.is_connected() {
+            anyhow::ensure!(Instant::now() < until, "its disk process does not end");
+            std::thread::sleep(EXCHANGE_POLL);
+        }
+        backing::exchange(&slot.options, &slot.shape_file, until)
+    }
+
+    /// Whether no process may be started for a set at present.
+    fn is_held(&self, set: SetId) -> bool {
+        self.sets.get(&set).is_some_and(|slot| slot.held.load(Ordering::SeqCst))
     }
 
     fn own(&self, order: DiskOrder) -> ToDisk {
@@ -222,7 +273,7 @@ impl Keeper {
                         tracing::warn!(set = %self.set, "the disk process went away: {end:#}");
                     }
                 }
-                Err(_) if self.lives() => {}
+                Err(_) if self.lives() || self.disks.is_held(self.set) => {}
                 Err(_) => match self.start() {
                     Ok(id) => tracing::info!(set = %self.set, pid = id.pid, "disk process started"),
                     Err(fault) => tracing::warn!(set = %self.set, "disk process not started: {fault:#}"),

@@ -75,7 +75,8 @@ fn address_of(step: &Step) -> Option<IpAddr> {
         | Step::StartScript { .. }
         | Step::StopScript { .. }
         | Step::Kill { .. }
-        | Step::Observe { .. } => None,
+        | Step::Observe { .. }
+        | Step::ExchangeDisk { .. } => None,
     }
 }
 
@@ -153,6 +154,9 @@ impl Steps {
     fn perform(&self, step: &Step, limit: Duration) -> Outcome {
         // What a script starts gets the host's ordinary priority, not the one of this process.
         let _ = rustix::process::setpriority_process(None, 0);
+        if let Step::ExchangeDisk { set } = step {
+            return self.exchange(*set, limit);
+        }
         let (Step::Mount { group, .. }
         | Step::Unmount { group, .. }
         | Step::ProbeAddress { group, .. }
@@ -162,7 +166,10 @@ impl Steps {
         | Step::StartScript { group, .. }
         | Step::StopScript { group }
         | Step::Kill { group }
-        | Step::Observe { group }) = step;
+        | Step::Observe { group }) = step
+        else {
+            return failed("no step of a group");
+        };
         let Some(group) = self.group(*group) else {
             return failed("the group is not in the configuration");
         };
@@ -185,6 +192,15 @@ impl Steps {
             Step::StopScript { .. } => self.stop(&group, limit),
             Step::Kill { .. } => self.kill(&group),
             Step::Observe { .. } => self.observe(&group),
+            Step::ExchangeDisk { .. } => failed("no step of a group"),
+        }
+    }
+
+    /// The set's process lets go of its disk; the one that is there by then is looked at, formatted, and opened again.
+    fn exchange(&self, set: SetId, limit: Duration) -> Outcome {
+        match self.disks.exchange(set, limit) {
+            Ok(()) => Outcome::Done,
+            Err(fault) => failed(&format!("{fault:#}")),
         }
     }
 

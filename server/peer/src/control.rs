@@ -34,6 +34,9 @@ pub enum DiskOrder {
     /// The register chose this server alone: record what the twin lacks, change to `generation`, then acknowledge
     /// without the twin. Done when the change of generation is stored. Refused if the twin has become equal since.
     PutOut { generation: Generation },
+    /// An operator's force, chosen by the register: this copy may be activated though it is not the newest. `replace`: it was
+    /// declared good, so that a rebuild may overwrite a twin's copy that went on by itself. Until the process ends.
+    Overrule { replace: bool },
     /// Whether a rebuild to the twin may run (its server is recovered, A4).
     AllowRebuild { allowed: bool },
     /// Begin re-admission: from this moment acknowledge only with the twin; done with `Ok` when every earlier write is

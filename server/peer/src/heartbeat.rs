@@ -13,8 +13,8 @@ use wire::{Epoch, GroupId, Incarnation, LinkId, NodeId, WallClock};
 
 /// Version of the datagram; its first byte.
 pub const HEARTBEAT_VERSION: u8 = 1;
-/// Longest datagram: fits one Ethernet frame with IPv6 and UDP headers; 64 groups need about 1100 bytes.
-pub const HEARTBEAT_BYTES_MAX: usize = 1_400;
+/// Longest datagram: fits one Ethernet frame with IPv6 and UDP headers (1452 bytes); 64 groups need some 1400 at most.
+pub const HEARTBEAT_BYTES_MAX: usize = 1_440;
 
 const HEAD: usize = 1 + 8;
 const TAG: usize = 16;
@@ -170,6 +170,25 @@ pub struct Wanted {
     pub failed_over: bool,
     /// Servers on which its start failed since an operator last acted (B6: no ping-pong).
     pub failed: Servers,
+    /// How far it is brought up there, and what is decided before.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// What a group is brought up for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Mode {
+    /// To serve users: all of it, with failover.
+    #[default]
+    Serve,
+    /// By an administrator's permission: its mirror sets only, on that server only (C8).
+    Access,
+    /// The same, until the other server's copies are built from there.
+    Build,
+    /// The copies of that server are declared good; nothing is brought up.
+    Force,
+    /// They are taken although not known to be newest, then [`Mode::Access`].
+    ForceAccess,
 }
 
 fn keyed(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
@@ -272,6 +291,7 @@ mod tests {
                 on: NodeId(1),
                 failed_over: false,
                 failed: Servers::NONE,
+                mode: Mode::Serve,
             },
         };
         Heartbeat {

@@ -339,6 +339,8 @@ impl World {
                 drop(self.hosts[host].kernel.apps.remove(group))
             }
             Step::Observe { group } => return self.observe(host, *group),
+            // No operator of the simulator exchanges disks.
+            Step::ExchangeDisk { .. } => return Outcome::Failed { reason: "not simulated".into() },
         }
         Outcome::Done
     }

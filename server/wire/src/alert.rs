@@ -108,6 +108,20 @@ pub enum EventKind {
     MirrorFailed { set: SetId, server: NodeId, reason: String },
     /// Blocks that a disk could not read came from the twin and were written back; told as their number doubles (C5).
     MirrorMended { set: SetId, server: NodeId, blocks: u64 },
+    /// An administrator uses a group's mirror sets on a server, outside the group (C8).
+    MirrorPermitted { group: GroupId, server: NodeId },
+    /// That was taken back.
+    MirrorRestricted { group: GroupId, server: NodeId },
+    /// It could not be taken back: somebody still uses the block device.
+    MirrorStillUsed { group: GroupId, server: NodeId },
+    /// An operator's force: a server's copies count as the data.
+    MirrorForced { group: GroupId, server: NodeId },
+    /// An ordered build is complete.
+    MirrorBuilt { group: GroupId, from: NodeId },
+    /// A new disk was taken: it is built in full.
+    DiskExchanged { set: SetId, server: NodeId },
+    /// The new disk was not taken.
+    DiskNotExchanged { set: SetId, server: NodeId, reason: String },
     /// The floating IP is in use by a stranger (D1).
     AddressInUse { group: GroupId, address: std::net::IpAddr, by: String },
     /// A configuration version was applied.
@@ -163,6 +177,13 @@ impl EventKind {
             EventKind::MirrorSplit { .. } => 3106,
             EventKind::MirrorFailed { .. } => 3108,
             EventKind::MirrorMended { .. } => 3110,
+            EventKind::MirrorPermitted { .. } => 3120,
+            EventKind::MirrorRestricted { .. } => 3121,
+            EventKind::MirrorStillUsed { .. } => 3122,
+            EventKind::MirrorForced { .. } => 3123,
+            EventKind::MirrorBuilt { .. } => 3124,
+            EventKind::DiskExchanged { .. } => 3125,
+            EventKind::DiskNotExchanged { .. } => 3126,
             EventKind::AddressInUse { .. } => 4101,
             EventKind::ConfigApplied { .. } => 5004,
             EventKind::CommandRefused { .. } => 5010,
@@ -186,6 +207,10 @@ impl EventKind {
             EventKind::ServerRestarted { .. }
             | EventKind::WitnessLost
             | EventKind::MirrorAlone { .. }
+            | EventKind::MirrorPermitted { .. }
+            | EventKind::MirrorStillUsed { .. }
+            | EventKind::MirrorForced { .. }
+            | EventKind::DiskNotExchanged { .. }
             | EventKind::RebuildBroken { .. }
             | EventKind::MirrorMended { .. }
             | EventKind::CommandRefused { .. } => Severity::Warning,
@@ -202,6 +227,9 @@ impl EventKind {
             | EventKind::GroupFailedOver { .. }
             | EventKind::RebuildBegan { .. }
             | EventKind::RebuildDone { .. }
+            | EventKind::MirrorRestricted { .. }
+            | EventKind::MirrorBuilt { .. }
+            | EventKind::DiskExchanged { .. }
             | EventKind::ConfigApplied { .. } => Severity::Info,
         }
     }

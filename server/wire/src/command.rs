@@ -1,6 +1,6 @@
 //! Every act of an operator, and every reason for which one can be refused.
 
-use crate::ids::{CommandId, GroupId, NodeId, Revision};
+use crate::ids::{CommandId, GroupId, NodeId, Revision, SetId};
 use serde::{Deserialize, Serialize};
 
 /// An operator's command. It carries the revision of the view it was given for; the engine refuses it if what it
@@ -31,6 +31,18 @@ pub enum Operation {
     StartServer { server: NodeId },
     /// Bring a restarted-after-down server back (A4).
     RecoverServer { server: NodeId },
+    /// Copy a set's good side to this server (C8).
+    BuildSet { set: SetId, to: NodeId },
+    /// Declare a server's copy good: the other one is overwritten at the next build.
+    ForceRecovery { set: SetId, good: NodeId },
+    /// Use a set on a server outside its group.
+    PermitSet { set: SetId, on: NodeId },
+    /// Take that back.
+    RestrictSet { set: SetId, on: NodeId },
+    /// Use a set on a server whose copy is not known to be the newest.
+    ForcePermit { set: SetId, on: NodeId },
+    /// Take the new disk at the backing's place: it is formatted, then built in full.
+    ExchangeDisk { set: SetId, server: NodeId },
 }
 
 /// The one answer to a command. Accepted means: begun; the view shows its effect.
@@ -102,6 +114,24 @@ pub enum RefusalKind {
     EngineHalted,
     /// Too many commands wait for an answer.
     TooMany,
+    /// No such mirror set.
+    UnknownSet,
+    /// The group of the mirror set is active.
+    SetActive,
+    /// The group of the mirror set is stopped, but its server works normally.
+    SetInactive,
+    /// The mirror set works normally: there is nothing to build.
+    SetWorks,
+    /// The other server works normally: recovery builds.
+    OtherNormal,
+    /// The mirror set is in use by permission.
+    SetPermitted,
+    /// The mirror set is not in use by permission there.
+    NotPermitted,
+    /// The copy still counts as equal, or nobody has confirmed that it does not.
+    CopyCounts,
+    /// Done on that server only.
+    OnlyThere,
 }
 
 impl RefusalKind {
@@ -134,6 +164,15 @@ impl RefusalKind {
             RefusalKind::EngineHalted => 2052,
             RefusalKind::TooMany => 2053,
             RefusalKind::CopyMayLack => 2054,
+            RefusalKind::UnknownSet => 2060,
+            RefusalKind::SetActive => 2063,
+            RefusalKind::SetInactive => 2064,
+            RefusalKind::SetWorks => 2065,
+            RefusalKind::OtherNormal => 2066,
+            RefusalKind::SetPermitted => 2067,
+            RefusalKind::NotPermitted => 2068,
+            RefusalKind::CopyCounts => 2069,
+            RefusalKind::OnlyThere => 2070,
         }
     }
 }

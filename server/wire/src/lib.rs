@@ -2,6 +2,7 @@
 //!
 //! Pure: data and validation only. Nothing here does I/O or reads a clock; it compiles to wasm.
 
+pub mod admin;
 pub mod alert;
 pub mod backing;
 pub mod command;

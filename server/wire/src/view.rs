@@ -291,6 +291,9 @@ pub struct SetView {
     pub backing: [String; 2],
     /// Its state.
     pub state: SetState,
+    /// The server on which an administrator uses it outside its group (C8).
+    #[serde(default)]
+    pub permitted: Option<NodeId>,
     /// Blocks recorded as different.
     pub dirty_blocks: u64,
     /// Bytes a second that travel to the twin.

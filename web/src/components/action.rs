@@ -22,6 +22,12 @@ fn test_id(what: Operation) -> String {
         Operation::StopServer { server } => format!("op-stop-server-{}", server.0),
         Operation::StartServer { server } => format!("op-start-server-{}", server.0),
         Operation::RecoverServer { server } => format!("op-recover-{}", server.0),
+        Operation::BuildSet { set, to } => format!("op-build-{}-{}", set.0, to.0),
+        Operation::ForceRecovery { set, good } => format!("op-force-recovery-{}-{}", set.0, good.0),
+        Operation::PermitSet { set, on } => format!("op-permit-{}-{}", set.0, on.0),
+        Operation::RestrictSet { set, on } => format!("op-restrict-{}-{}", set.0, on.0),
+        Operation::ForcePermit { set, on } => format!("op-force-permit-{}-{}", set.0, on.0),
+        Operation::ExchangeDisk { set, server } => format!("op-exchange-{}-{}", set.0, server.0),
     }
 }
 
@@ -132,8 +138,15 @@ fn number(page: Page, face: &Face) -> impl IntoView + use<> {
 /// A stop is explained first; everything else is ordered at once.
 fn ask_or_give(page: Page, what: Operation) {
     match what {
-        Operation::StopGroup { .. } | Operation::StopServer { .. } => page.asking.set(Some(what)),
-        Operation::StartGroup { .. }
+        Operation::StopGroup { .. }
+        | Operation::StopServer { .. }
+        | Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::PermitSet { .. }
+        | Operation::ForcePermit { .. }
+        | Operation::ExchangeDisk { .. } => page.asking.set(Some(what)),
+        Operation::RestrictSet { .. }
+        | Operation::StartGroup { .. }
         | Operation::MoveGroup { .. }
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. } => command::give(page, what),

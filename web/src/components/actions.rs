@@ -6,7 +6,7 @@ use crate::offer::{self, Offer};
 use crate::page::page;
 use leptos::prelude::*;
 use wire::command::Operation;
-use wire::ids::NodeId;
+use wire::ids::{NodeId, SetId};
 use wire::text::{self, Label};
 
 /// The panel.
@@ -18,6 +18,61 @@ pub fn Actions() -> impl IntoView {
             <GroupActions/>
             <ServerActions id=NodeId(2)/>
         </section>
+        <SetsActions/>
+    }
+}
+
+/// The mirror administrator's acts, folded away: each set opens its own.
+#[component]
+fn SetsActions() -> impl IntoView {
+    let page = page();
+    let sets = Memo::new(move |_| {
+        page.view
+            .with(|v| v.as_ref().map_or(Vec::new(), |v| v.sets.iter().map(|s| s.id).collect::<Vec<SetId>>()))
+    });
+    view! {
+        <section class="set-actions" data-testid="set-actions">
+            <For each=move || sets.get() key=|id| *id let(id)><SetActions id/></For>
+        </section>
+    }
+}
+
+#[component]
+fn SetActions(id: SetId) -> impl IntoView {
+    let page = page();
+    let set = page.set(id);
+    let name = move || set.with(|s| s.as_ref().map_or_else(String::new, |s| s.name.clone()));
+    let permitted = move || {
+        let on = set.with(|s| s.as_ref().and_then(|s| s.permitted));
+        page.with(|lang, _, names| on.map(|on| text::set_permitted(lang, on, names)))
+    };
+    let about = move |what: Operation| {
+        matches!(what, Operation::BuildSet { set, .. } | Operation::ForceRecovery { set, .. }
+            | Operation::PermitSet { set, .. } | Operation::RestrictSet { set, .. }
+            | Operation::ForcePermit { set, .. } | Operation::ExchangeDisk { set, .. } if set == id)
+    };
+    let offers = Memo::new(move |_| {
+        let offers =
+            page.with(|_, view, _| set.with(|s| s.as_ref().map_or(Vec::new(), |s| offer::for_set(view, s))));
+        let mut shown = offers;
+        // An order that is under way keeps its button where the state no longer offers it.
+        for what in pending(about)
+            .into_iter()
+            .filter(|what| !shown.iter().any(|o| o.what == *what))
+            .collect::<Vec<_>>()
+        {
+            shown.insert(0, Offer { what, refused: None });
+        }
+        shown
+    });
+    view! {
+        <details class="panel pad" data-testid=format!("set-{}-admin", id.0)>
+            <summary>
+                {move || text::set_actions(page.lang.get(), &name())}
+                {move || permitted().map(|words| view! { " " <b data-testid=format!("set-{}-permitted", id.0)>{words}</b> })}
+            </summary>
+            <Offers offers=offers/>
+        </details>
     }
 }
 

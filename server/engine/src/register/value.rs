@@ -17,6 +17,8 @@ pub enum Change {
     Readmit,
     /// As holder, stopped, both copies equal: let the twin hold (rule 9).
     HandOver,
+    /// An operator's force (rule 11): hold alone, whoever held and whoever was in sync.
+    Force,
     /// As standby: remove oneself. Forbidden by rule 8; only the checker's fault lets it through.
     #[doc(hidden)]
     Leave,
@@ -33,7 +35,7 @@ impl Change {
         let twin = me.twin();
         let mine = read.holder == Some(me);
         // Rule 1: in the in-sync set of what was read; the end of the function asks the same of what is proposed.
-        if !read.in_sync.contains(me) && !faults.propose_out_of_sync {
+        if !read.in_sync.contains(me) && self != Change::Force && !faults.propose_out_of_sync {
             return None;
         }
         let alone = Servers::only(me);
@@ -47,6 +49,7 @@ impl Change {
                 let in_sync = if faults.promote_keeps_old { read.in_sync.with(me) } else { alone };
                 RegisterValue { epoch: raised(read.epoch), holder: Some(me), in_sync }
             }
+            Change::Force => RegisterValue { epoch: raised(read.epoch), holder: Some(me), in_sync: alone },
             Change::Readmit if mine => RegisterValue { in_sync: Servers::BOTH, ..read },
             Change::HandOver if mine && read.in_sync == Servers::BOTH => {
                 RegisterValue { epoch: raised(read.epoch), holder: Some(twin), in_sync: Servers::BOTH }
@@ -96,6 +99,8 @@ mod tests {
             (Change::HandOver, value(3, Some(ME), me), None),
             (Change::HandOver, value(4, Some(TWIN), both), Some(value(4, Some(TWIN), both))),
             (Change::HandOver, value(5, Some(TWIN), twin), None),
+            (Change::Force, value(3, Some(TWIN), twin), Some(value(4, Some(ME), me))),
+            (Change::Force, value(3, Some(ME), both), Some(value(4, Some(ME), me))),
             (Change::Leave, value(3, Some(TWIN), both), None),
         ];
         for (change, read, expected) in cases {

@@ -556,6 +556,11 @@ impl World {
             }
             DiskOrder::Deactivate => {
                 assert!(!host.mounted.contains(&set), "deactivated while mounted");
+                if disk.in_use {
+                    let said = FromDisk::Done { ticket: order.ticket, result: Err(OrderFault::InUse) };
+                    self.queue.push_back((server, Input::DiskSaid { set, said }));
+                    return;
+                }
                 if disk.slow_leave && disk.needs_twin {
                     disk.role = Role::Deactivating;
                     disk.leaving = Some(order.ticket);
@@ -575,6 +580,7 @@ impl World {
                 }
             }
             DiskOrder::AllowRebuild { allowed } => disk.allow = *allowed,
+            DiskOrder::Overrule { replace } => disk.overruled = Some(*replace),
             DiskOrder::Readmit => {
                 if linked && disk.equal {
                     disk.needs_twin = true;
@@ -638,6 +644,11 @@ impl World {
             }
             Step::StopScript { group } | Step::Kill { group } => {
                 host.running.remove(group);
+            }
+            Step::ExchangeDisk { set } => {
+                let disk = host.disks.get_mut(set).unwrap();
+                *disk = Disk { present: disk.present, blank: true, ..Disk::new() };
+                self.restart_disk(server, *set);
             }
             Step::Observe { group } => {
                 return Outcome::Observed {

@@ -79,6 +79,12 @@ pub struct Disk {
     pub slow_leave: bool,
     /// The deactivation under way.
     pub leaving: Option<peer::control::Ticket>,
+    /// An operator's force, as told.
+    pub overruled: Option<bool>,
+    /// Somebody has its block device open: it is not left.
+    pub in_use: bool,
+    /// A new disk: nothing is on it.
+    pub blank: bool,
     /// Orders fail with this until cleared.
     pub refuse: Option<OrderFault>,
     pub said: Option<DiskStatus>,
@@ -99,6 +105,9 @@ impl Disk {
             present: false,
             slow_leave: false,
             leaving: None,
+            overruled: None,
+            blank: false,
+            in_use: false,
             refuse: None,
             said: None,
         }

@@ -28,7 +28,8 @@ impl World {
             | Step::RemoveAddress { .. }
             | Step::StopScript { .. }
             | Step::Kill { .. }
-            | Step::Observe { .. } => None,
+            | Step::Observe { .. }
+            | Step::ExchangeDisk { .. } => None,
         };
         if let Some(what) = broken {
             // A fence may have taken away, under a plan that runs, what the plan had built; and the kernel what a host

@@ -255,6 +255,69 @@ fn mirror_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String
                 "{set} が {server} で異常: {reason}。ディスクを確認"
             )
         }
+        _ => return admin_event(lang, kind, names),
+    })
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "see server_event")]
+fn admin_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String> {
+    Some(match kind {
+        EventKind::MirrorPermitted { group, server } => {
+            let (group, server) = (names.group(*group), names.server(*server));
+            say!(
+                lang,
+                "Access to the mirror sets of {group} is permitted on {server}. Restrict it again when done",
+                "{server} で {group} のミラーセットをアクセス許可。使用後はアクセス制限を実行してください"
+            )
+        }
+        EventKind::MirrorRestricted { group, server } => {
+            let (group, server) = (names.group(*group), names.server(*server));
+            say!(
+                lang,
+                "Access to the mirror sets of {group} is restricted again on {server}",
+                "{server} で {group} のミラーセットをアクセス制限"
+            )
+        }
+        EventKind::MirrorStillUsed { group, server } => {
+            let (group, server) = (names.group(*group), names.server(*server));
+            say!(
+                lang,
+                "A mirror set of {group} is still in use on {server}: unmount it, then restrict access again",
+                "{group} のミラーセットが {server} で使用中。アンマウントしてからアクセス制限を実行してください"
+            )
+        }
+        EventKind::MirrorForced { group, server } => {
+            let (group, server) = (names.group(*group), names.server(*server));
+            say!(
+                lang,
+                "By an operator's force the copies of {group} on {server} count as its data",
+                "操作により {server} 側を {group} の正しいデータとしました"
+            )
+        }
+        EventKind::MirrorBuilt { group, from } => {
+            let (group, from) = (names.group(*group), names.server(*from));
+            say!(
+                lang,
+                "The mirror sets of {group} were built from {from}; both copies are equal",
+                "{group} のミラーセットを {from} から構築。両系が一致"
+            )
+        }
+        EventKind::DiskExchanged { set, server } => {
+            let (set, server) = (names.set(*set), names.server(*server));
+            say!(
+                lang,
+                "{set}: the new disk on {server} was taken; it is built in full",
+                "{set}: {server} の新しいディスクを登録。完全コピーで構築します"
+            )
+        }
+        EventKind::DiskNotExchanged { set, server, reason } => {
+            let (set, server) = (names.set(*set), names.server(*server));
+            say!(
+                lang,
+                "{set}: the new disk on {server} was not taken: {reason}",
+                "{set}: {server} の新しいディスクを登録できません: {reason}"
+            )
+        }
         _ => return None,
     })
 }

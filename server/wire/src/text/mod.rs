@@ -3,6 +3,7 @@
 //! Pure functions from typed parameters to text. Both languages of a sentence stand side by side, so that a reader sees
 //! at once when one lacks. Nothing is glued: a sentence with a name in it is one sentence with a slot.
 
+mod admin;
 mod backing;
 mod event;
 mod forecast;
@@ -19,6 +20,7 @@ mod tests;
 mod time;
 mod verdict;
 
+pub use admin::{set_actions, set_permitted};
 pub use backing::backing_fault;
 pub use event::{event, event_number};
 pub use forecast::{forecast, forecast_effect, forecast_when};

@@ -2,6 +2,7 @@
 
 use crate::command::Operation;
 use crate::ids::NodeId;
+use crate::text::admin;
 use crate::text::number::about_ms;
 use crate::text::{Lang, Names, say};
 use crate::view::{ClusterView, GroupState, Outcome, ServerState, Standby, StepProgress};
@@ -34,6 +35,12 @@ pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
             let server = names.server(server);
             say!(lang, "Recover {server}", "{server} をサーバ復帰")
         }
+        Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::PermitSet { .. }
+        | Operation::RestrictSet { .. }
+        | Operation::ForcePermit { .. }
+        | Operation::ExchangeDisk { .. } => admin::operation(lang, what, names),
     }
 }
 
@@ -44,9 +51,15 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         Operation::StartGroup { group, .. }
         | Operation::StopGroup { group }
         | Operation::MoveGroup { group, .. } => Some(group),
-        Operation::StopServer { .. } | Operation::StartServer { .. } | Operation::RecoverServer { .. } => {
-            None
-        }
+        Operation::StopServer { .. }
+        | Operation::StartServer { .. }
+        | Operation::RecoverServer { .. }
+        | Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::PermitSet { .. }
+        | Operation::RestrictSet { .. }
+        | Operation::ForcePermit { .. }
+        | Operation::ExchangeDisk { .. } => None,
     };
     let steps = view.groups.iter().find(|g| Some(g.id) == id).map(|g| g.steps.as_slice()).unwrap_or_default();
     let total = steps.len();
@@ -66,6 +79,13 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         Operation::StartGroup { .. } | Operation::StartServer { .. } => say!(lang, "Starting", "起動処理中"),
         Operation::StopGroup { .. } | Operation::StopServer { .. } => say!(lang, "Stopping", "停止処理中"),
         Operation::RecoverServer { .. } => say!(lang, "Recovering", "サーバ復帰中"),
+        Operation::BuildSet { .. } => say!(lang, "Building", "ミラー構築中"),
+        Operation::ForceRecovery { .. } => say!(lang, "Declaring it good", "強制復帰中"),
+        Operation::PermitSet { .. } | Operation::ForcePermit { .. } => {
+            say!(lang, "Permitting", "アクセス許可中")
+        }
+        Operation::RestrictSet { .. } => say!(lang, "Restricting", "アクセス制限中"),
+        Operation::ExchangeDisk { .. } => say!(lang, "Exchanging", "ディスク交換中"),
     }
 }
 
@@ -93,7 +113,15 @@ pub fn ending(lang: Lang, what: Operation, view: &ClusterView) -> Option<Ending>
             vec![away(lang, &names.group(group), &names.server(to), about)]
         }
         Operation::StopServer { server } => stop_server(lang, server, view),
-        Operation::StartGroup { .. } | Operation::StartServer { .. } | Operation::RecoverServer { .. } => {
+        Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::PermitSet { .. }
+        | Operation::ForcePermit { .. }
+        | Operation::ExchangeDisk { .. } => admin::effects(lang, what, names),
+        Operation::StartGroup { .. }
+        | Operation::StartServer { .. }
+        | Operation::RecoverServer { .. }
+        | Operation::RestrictSet { .. } => {
             return None;
         }
     };

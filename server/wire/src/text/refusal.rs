@@ -40,7 +40,7 @@ pub fn refused(lang: Lang, kind: RefusalKind) -> String {
     say!(lang, "Refused: {why}. {first}.", "拒否されました: {why}。{first}。")
 }
 
-type Pair = (&'static str, &'static str);
+pub(super) type Pair = (&'static str, &'static str);
 
 /// Why, and when or what first: English, then Japanese.
 fn words(kind: RefusalKind) -> (Pair, Pair) {
@@ -171,6 +171,15 @@ fn words(kind: RefusalKind) -> (Pair, Pair) {
             ),
             ("このサーバの管理処理は停止しています", "ログを確認し、管理プロセスを再起動してください"),
         ),
+        RefusalKind::UnknownSet
+        | RefusalKind::SetActive
+        | RefusalKind::SetInactive
+        | RefusalKind::SetWorks
+        | RefusalKind::OtherNormal
+        | RefusalKind::SetPermitted
+        | RefusalKind::NotPermitted
+        | RefusalKind::CopyCounts
+        | RefusalKind::OnlyThere => crate::text::admin::refusal_words(kind),
         RefusalKind::TooMany => (
             ("too many orders wait for an answer", "Possible in a moment: wait for the answers"),
             ("応答待ちの操作が多すぎます", "応答を待ってから実行してください"),

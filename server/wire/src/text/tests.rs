@@ -26,7 +26,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 25;
+const KINDS_OF_REFUSAL: usize = 34;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -36,6 +36,9 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::RecoveryRuns, RefusalKind::CopyOutOfDate, RefusalKind::CopyRebuilding, RefusalKind::CopySplit,
     RefusalKind::NoQuorum, RefusalKind::NoRight, RefusalKind::Held, RefusalKind::TwinAway, RefusalKind::Unreachable,
     RefusalKind::NoCluster, RefusalKind::EngineHalted, RefusalKind::TooMany, RefusalKind::CopyMayLack,
+    RefusalKind::UnknownSet, RefusalKind::SetActive, RefusalKind::SetInactive, RefusalKind::SetWorks,
+    RefusalKind::OtherNormal, RefusalKind::SetPermitted, RefusalKind::NotPermitted, RefusalKind::CopyCounts,
+    RefusalKind::OnlyThere,
 ];
 
 fn events() -> Vec<EventKind> {
@@ -65,8 +68,15 @@ fn events() -> Vec<EventKind> {
         EventKind::RebuildDone { set, to: TWO, moved_bytes: 5_000_000, compared_bytes: 0, took_ms: 9_000 },
         EventKind::RebuildBroken { set, to: TWO },
         EventKind::MirrorSplit { set },
-        EventKind::MirrorFailed { set, server, reason },
         EventKind::MirrorMended { set, server, blocks: 3 },
+        EventKind::MirrorFailed { set, server, reason: reason.clone() },
+        EventKind::MirrorPermitted { group, server },
+        EventKind::MirrorRestricted { group, server },
+        EventKind::MirrorStillUsed { group, server },
+        EventKind::MirrorForced { group, server },
+        EventKind::MirrorBuilt { group, from: ONE },
+        EventKind::DiskExchanged { set, server },
+        EventKind::DiskNotExchanged { set, server, reason },
         EventKind::AddressInUse {
             group,
             address: [192, 168, 10, 50].into(),
@@ -85,7 +95,7 @@ fn events() -> Vec<EventKind> {
 const KINDS: [RebuildKind; 4] =
     [RebuildKind::Fast, RebuildKind::FullFirst, RebuildKind::FullUnknown, RebuildKind::FullExchanged];
 /// Variants of `EventKind`; the numbers of the list below differ, so a new variant shows here.
-const KINDS_OF_EVENT: usize = 28;
+const KINDS_OF_EVENT: usize = 36;
 
 #[test]
 fn events_all_speak() {
@@ -332,6 +342,12 @@ fn operations_speak_and_endings_name_what_stops() {
         Operation::StopServer { server: ONE },
         Operation::StartServer { server: ONE },
         Operation::RecoverServer { server: ONE },
+        Operation::BuildSet { set: MS_FILES, to: TWO },
+        Operation::ForceRecovery { set: MS_FILES, good: ONE },
+        Operation::PermitSet { set: MS_FILES, on: ONE },
+        Operation::RestrictSet { set: MS_FILES, on: ONE },
+        Operation::ForcePermit { set: MS_FILES, on: TWO },
+        Operation::ExchangeDisk { set: MS_FILES, server: TWO },
     ] {
         both(&format!("{what:?}"), |l| operation(l, what, Names(&view)));
         both(&format!("{what:?}"), |l| operation_pending(l, what, &view));
@@ -368,6 +384,8 @@ fn the_other_sentences_speak() {
         ("live", &(|l| live_from(l, "server1", AT, 0)) as &dyn Fn(Lang) -> String),
         ("not live", &|l| not_live(l, AT, 0)),
         ("no readings", &|l| no_readings(l, "server1")),
+        ("set actions", &|l| set_actions(l, "data")),
+        ("permitted", &|l| set_permitted(l, ONE, Names(&view))),
         ("stalled", &|l| stalled(l, 12)),
         ("in about", &|l| in_about(l, 185)),
         ("announce", &|l| announce_percent(l, "ms", 40)),

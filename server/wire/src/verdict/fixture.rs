@@ -80,6 +80,7 @@ fn set(id: u16, name: &str) -> SetView {
         size: 480_000_000_000,
         backing: ["/dev/sdb".to_owned(), "/dev/sdb".to_owned()],
         state: SetState::InSync,
+        permitted: None,
         dirty_blocks: 0,
         bytes_per_s: 38_000_000,
         next_fast: true,
