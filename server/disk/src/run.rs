@@ -33,6 +33,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     // A session leader already (started so by node) is as good.
     let _ = rustix::process::setsid();
     let signals = signal::prepare().context("prepare signals")?;
+    os::memory::bound_heap();
     harden();
     let key = read_key(&options.key_file)?;
     std::fs::create_dir_all(&options.state)
@@ -83,16 +84,20 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         faults: Faults::default(),
     };
     let core = Mirror::new(config, area, BootClock.now());
-    // The way here is some megabytes of code, read around each step; C14 counts them.
-    if let Err(error) = os::memory::drop_program_pages() {
-        tracing::debug!(%error, "pages of the program stay in memory");
-    }
+    give_back();
     tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
     let parts = Parts { ring, core, pools, backing, guard, worker, control, connector, inbox, signals };
     let mut turning = Loop::new(parts, options.size, data_at);
     turning.turn_until_exit(SPIN)?;
     tracing::info!(set = %options.set, side = %options.side, "disk process ends");
     Ok(())
+}
+
+/// The way to a state that lasts is some megabytes of code, resident around each step of it; C14 counts them.
+pub(crate) fn give_back() {
+    if let Err(error) = os::memory::drop_program_pages() {
+        tracing::debug!(%error, "pages of the program stay in memory");
+    }
 }
 
 fn read_key(path: &Path) -> anyhow::Result<Key> {

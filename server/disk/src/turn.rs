@@ -15,6 +15,7 @@ use crate::link::tls::Tls;
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
 use crate::ring::{Completion, Ring};
+use crate::run::give_back;
 use crate::token::{DiskJob, Token};
 use crate::zero::Zeroing;
 use mirror::Mirror;
@@ -222,6 +223,7 @@ impl Loop {
             }
             Outcome::FrontOpened { op, result } => {
                 self.device = result.as_ref().ok().map(|opened| opened.path.clone());
+                give_back();
                 if result.is_err() {
                     self.front = None;
                 }
@@ -387,6 +389,7 @@ impl Loop {
             self.want_lanes();
             return;
         }
+        give_back();
         if self.stream.is_some() {
             // The twin has given the old connection up before this side noticed.
             self.drop_stream();
