@@ -3,6 +3,7 @@
 mod counter_failover;
 mod cut_links;
 mod first_light;
+mod mirror_copy;
 mod mirror_crash;
 mod mirror_memory;
 mod mirror_speed;
@@ -102,6 +103,12 @@ const SHOWS: &[Show] = &[
         claim: "the page follows a failover and the return live, light, dark, phone, Japanese; axe-core finds nothing",
         runs_program: true,
         run: page_live::run,
+    },
+    Show {
+        name: "mirror-copy",
+        claim: "copies of 1 GiB beside a plain local copy, of what changed and of nothing, and what the application pays",
+        runs_program: true,
+        run: mirror_copy::run,
     },
     Show {
         name: "mirror-speed",

@@ -27,8 +27,8 @@ pub(crate) enum Outcome {
     FrontClosed { op: OpId, result: Result<(), LocalFault> },
     /// An operation on a backing that has its own thread.
     Disk { job: DiskJob, result: Result<usize, i32>, buffer: Option<Buffer> },
-    /// Blocks are hashed.
-    Hashed { op: OpId, result: Result<LocalResult, LocalFault> },
+    /// Blocks are hashed; the buffer with their bytes if it was wanted.
+    Hashed { op: OpId, result: Result<LocalResult, LocalFault>, buffer: Option<Buffer> },
 }
 
 /// The loop's end. Unbounded by itself: each entry answers something the loop has asked for and counted.

@@ -11,6 +11,11 @@ pub const LARGE_BYTES: usize = 1024 * 1024;
 /// Large slots: four under way fill any disk, one more stands ready to be read into; all slots stay below 10 MiB so that
 /// a set fits the 18 MB of requirement C14.
 pub const LARGE_SLOTS: usize = 5;
+/// Bytes of a buffer of a rebuild: its longest run. There are as many as its runs in flight need, 4 MiB
+/// (`mirror::config::BUFFERED_MAX`), and none without one.
+pub const RUN_BYTES: usize = (mirror::config::RUN_BLOCKS_LONG * peer::block::BLOCK_BYTES) as usize;
+/// Threads that read and hash: while one hashes, the others' reads keep the disk busy.
+pub const HASHERS: usize = 4;
 /// Largest write the kernel may send in one request; the kernel's own limit is 256 pages.
 pub const WRITE_MAX: u32 = 1024 * 1024;
 /// Requests the kernel may have under way; its default of 12 costs a third of the throughput (DATA-PATH).

@@ -18,8 +18,8 @@ impl Loop {
             Action::WriteLocal { op, range, data } => self.write_local(op, range, data),
             Action::ZeroLocal { op, range, unmap } => self.zero_local(op, range, unmap),
             Action::ReadLocal { op, range, into } => self.read_local(op, range, into),
-            Action::HashLocal { op, range } => {
-                self.parts.backing.hash(op, self.data_at + range.offset, range.length as usize);
+            Action::HashLocal { op, range, keep } => {
+                self.parts.backing.hash(op, self.data_at + range.offset, range.length as usize, keep);
             }
             Action::FlushLocal { op } => {
                 self.parts.backing.flush(&mut self.parts.ring, DiskJob::Flush { op }, Durable::Data);
@@ -35,8 +35,8 @@ impl Loop {
             Action::Release { data } => match data {
                 Data::Payload(payload) => drop(self.payloads.remove(&payload)),
                 Data::Buffer(op) => drop(self.buffers.remove(&op)),
-                // A request's data lives until its reply.
-                Data::Request(_) => {}
+                // A request's data lives until its reply, a part with its buffer.
+                Data::Request(_) | Data::Part { .. } => {}
             },
             Action::Fill { request, payload } => {
                 let data = self.payloads.get(&payload).cloned();
@@ -80,7 +80,7 @@ impl Loop {
         match data {
             Data::Request(request) => self.front.as_mut()?.pending(request)?.data.clone(),
             Data::Payload(payload) => self.payloads.get(&payload).cloned(),
-            Data::Buffer(op) => self.buffers.get(&op).cloned(),
+            Data::Buffer(op) | Data::Part { op, .. } => self.buffers.get(&op).cloned(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Loop {
             Data::Request(request) => {
                 self.front.as_mut().and_then(|front| front.pending(request)?.into.take())
             }
-            Data::Buffer(_) | Data::Payload(_) => Buffer::new(length),
+            Data::Buffer(_) | Data::Payload(_) | Data::Part { .. } => self.parts.spare.take(length),
         };
         let Some(buffer) = buffer else { return self.fail(op, libc::ECANCELED) };
         let job = DiskJob::Read { op, length, into };
@@ -110,9 +110,13 @@ impl Loop {
     }
 
     fn send(&mut self, frame: &Frame, data: Option<Data>) {
+        let from = match data {
+            Some(Data::Part { from, .. }) => from as usize,
+            Some(Data::Request(_) | Data::Payload(_) | Data::Buffer(_)) | None => 0,
+        };
         let data = data.and_then(|data| self.data(data));
         let Some(stream) = &mut self.stream else { return };
-        match stream.queue(frame, data.as_ref()) {
+        match stream.queue(frame, data.as_ref().map(|data| (data, from))) {
             Ok(true) => return,
             Ok(false) => tracing::warn!("the twin takes nothing: block link closed"),
             Err(error) => tracing::warn!(%error, "a frame cannot be sent: block link closed"),
@@ -127,6 +131,9 @@ impl Loop {
             FromDisk::Done { ticket, .. } if ticket == OWN => return,
             FromDisk::Done { .. } => message,
             FromDisk::Status(mut status) => {
+                if status.rebuild.is_none() {
+                    self.parts.spare.clear();
+                }
                 status.device = self.device.as_ref().map(|path| path.display().to_string());
                 status.link_address = self.stream.as_ref().and_then(Bundle::address);
                 status.sent_bytes = self.sent_before + self.stream.as_ref().map_or(0, Bundle::sent);

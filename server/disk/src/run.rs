@@ -6,11 +6,12 @@ use crate::device::{Place, Worker};
 use crate::format::read_control;
 use crate::guard::Guard;
 use crate::inbox::inbox;
-use crate::limits::{PRIORITY, SPIN};
+use crate::limits::{PRIORITY, RUN_BYTES, SPIN};
 use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
 use crate::options::{DiskOptions, Record};
 use crate::pools::Pools;
+use crate::ring::memory::Spare;
 use crate::ring::{Ring, signal};
 use crate::turn::{Loop, Parts};
 use anyhow::{Context as _, ensure};
@@ -49,6 +50,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     let data_at = control_bytes(options.size);
     let mut ring = Ring::new().context("set up io_uring: is it allowed (kernel.io_uring_disabled)?")?;
     let pools = Pools::new().context("no memory for the slots")?;
+    let spare = Spare::new(RUN_BYTES);
     if let Err(error) = ring.register(&[&pools.small, &pools.large]) {
         tracing::warn!(%error, "buffers are not registered with the kernel: writes cost more");
     }
@@ -63,7 +65,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         let control = control_bytes(options.size);
         Box::new(Volatile::new(file, &options, control, outbox.clone())?)
     } else {
-        Box::new(Direct::new(file, options.no_flush, outbox.clone())?)
+        Box::new(Direct::new(file, options.no_flush, spare.clone(), outbox.clone())?)
     };
     let guard = Guard::start(place.clone())?;
     let worker = Worker::start(place, outbox.clone())?;
@@ -86,7 +88,8 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     let core = Mirror::new(config, area, BootClock.now());
     give_back();
     tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
-    let parts = Parts { ring, core, pools, backing, guard, worker, control, connector, inbox, signals };
+    let parts =
+        Parts { ring, core, pools, spare, backing, guard, worker, control, connector, inbox, signals };
     let mut turning = Loop::new(parts, options.size, data_at);
     turning.turn_until_exit(SPIN)?;
     tracing::info!(set = %options.set, side = %options.side, "disk process ends");

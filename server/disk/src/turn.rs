@@ -1,6 +1,6 @@
 //! The loop: wait, take what has happened, hand it to the core, perform what it wants.
 
-use crate::backing::{Backing, Durable};
+use crate::backing::{Backing, Durable, zero_bits};
 use crate::control::Control;
 use crate::device::Worker;
 use crate::fuse::{Front, Taken};
@@ -13,7 +13,7 @@ use crate::link::handshake::Line;
 use crate::link::stream::{Step, Stream};
 use crate::link::tls::Tls;
 use crate::pools::Pools;
-use crate::ring::memory::Buffer;
+use crate::ring::memory::{Buffer, Spare};
 use crate::ring::{Completion, Ring};
 use crate::run::give_back;
 use crate::token::{DiskJob, Token};
@@ -42,6 +42,8 @@ pub(crate) struct Parts {
     pub ring: Ring<Token>,
     pub core: Mirror,
     pub pools: Pools,
+    /// Buffers of a rebuild.
+    pub spare: Spare,
     pub backing: Box<dyn Backing>,
     pub guard: Guard,
     pub worker: Worker,
@@ -237,7 +239,12 @@ impl Loop {
                 self.feed(Input::LocalDone { op, result: result.map(|()| LocalResult::Done) });
             }
             Outcome::Disk { job, result, buffer } => self.disk_done(job, result, buffer),
-            Outcome::Hashed { op, result } => self.feed(Input::LocalDone { op, result }),
+            Outcome::Hashed { op, result, buffer } => {
+                if let Some(buffer) = buffer {
+                    self.buffers.insert(op, Arc::new(buffer));
+                }
+                self.feed(Input::LocalDone { op, result });
+            }
         }
     }
 
@@ -258,8 +265,11 @@ impl Loop {
                 self.feed(Input::LocalDone { op, result });
             }
             DiskJob::Read { op, length, into } => {
-                let result = whole(length);
-                if let (Ok(_), Some(buffer)) = (&result, buffer) {
+                let mut result = whole(length);
+                if let (Ok(found), Some(buffer)) = (&mut result, buffer) {
+                    if matches!(into, Data::Buffer(_)) {
+                        *found = LocalResult::Read { zero: zero_bits(buffer.first(length)) };
+                    }
                     self.keep_read(into, buffer);
                 }
                 self.feed(Input::LocalDone { op, result });
@@ -281,7 +291,7 @@ impl Loop {
                 }
             }
             Data::Buffer(op) => drop(self.buffers.insert(op, Arc::new(buffer))),
-            Data::Payload(_) => {}
+            Data::Payload(_) | Data::Part { .. } => {}
         }
     }
 

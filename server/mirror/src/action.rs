@@ -19,8 +19,11 @@ pub enum Data {
     Request(RequestId),
     /// A received frame's payload.
     Payload(PayloadId),
-    /// A buffer the shell allocates at `ReadLocal { into: Buffer(op) }` and keeps until `Release`.
+    /// A buffer the shell allocates at `ReadLocal { into: Buffer(op) }` or `HashLocal { keep: true }` and keeps until
+    /// `Release`.
     Buffer(OpId),
+    /// Bytes of such a buffer from `from` on; only sent.
+    Part { op: OpId, from: u32 },
 }
 
 /// An action.
@@ -33,8 +36,8 @@ pub enum Action {
     ZeroLocal { op: OpId, range: Range, unmap: bool },
     /// Read the local disk into a request's buffer or a fresh buffer.
     ReadLocal { op: OpId, range: Range, into: Data },
-    /// Read the local disk and hash each 4096-byte block; nothing is kept.
-    HashLocal { op: OpId, range: Range },
+    /// Read the local disk and hash each 4096-byte block. `keep`: the bytes stay as `Data::Buffer(op)` until released.
+    HashLocal { op: OpId, range: Range, keep: bool },
     /// Make all completed local writes durable.
     FlushLocal { op: OpId },
     /// Write these bytes of the control area, in order, then make them durable (one flush); never overtaken by a later

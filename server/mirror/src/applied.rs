@@ -91,7 +91,7 @@ impl Mirror {
                 (Op::Apply, Action::WriteLocal { op, range, data: Data::Payload(payload) })
             }
             Work::Zero { unmap } => (Op::Apply, Action::ZeroLocal { op, range, unmap }),
-            Work::Check(_) => (Op::Check, Action::HashLocal { op, range }),
+            Work::Check(_) => (Op::Check, Action::HashLocal { op, range, keep: false }),
             Work::Read => (Op::TwinRead, Action::ReadLocal { op, range, into: Data::Buffer(op) }),
         };
         self.ops.insert(op, kind);
@@ -139,7 +139,7 @@ impl Mirror {
         let Work::Check(theirs) = applied.work else { return };
         let (ours, fault) = match result {
             Ok(LocalResult::Hashes(hashes)) => (hashes, None),
-            Ok(LocalResult::Done) => (Vec::new(), None),
+            Ok(LocalResult::Done | LocalResult::Read { .. }) => (Vec::new(), None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
         let mut different = vec![0u8; theirs.len().div_ceil(8)];

@@ -164,6 +164,8 @@ impl FreshArea {
             active: false,
             compare_all: false,
             made_equal: false,
+            rebuild_paused: false,
+            rebuild_limit: 0,
         };
         Ok(FreshArea { superblock })
     }

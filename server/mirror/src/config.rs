@@ -79,14 +79,34 @@ pub struct Faults {
     pub rebuild_without_order: bool,
     /// An extent leaves the activity log before its bits are on disk.
     pub cool_before_bits: bool,
+    /// A run of a rebuild counts as copied when the twin has the first of its parts.
+    pub end_run_early: bool,
 }
 
 /// Requests of the front end that may wait or run: more than its own limit of 256 in the background (DATA-PATH).
 pub const REQUESTS_MAX: usize = 1024;
 /// Frames a standby holds at once: the active side's requests and runs, with room.
 pub const APPLIED_MAX: usize = 2048;
-/// Rebuild runs in flight: enough to keep both disks and the link busy, little enough memory and delay for the work.
-pub const RUNS_MAX: usize = 4;
+/// Rebuild runs in flight: single blocks at this depth come near to what a disk can do, and the twin still has half of its
+/// 256 small slots for the application.
+pub const RUNS_MAX: usize = 128;
+/// Bytes of all runs in flight, each of which has a buffer here: part of the 18 MiB of a set (C14).
+pub const BUFFERED_MAX: u64 = 4 * 1024 * 1024;
+/// Frames of runs that the twin has not answered: as many as runs, however finely a comparison cuts them.
+pub const FRAMES_MAX: u32 = 128;
+/// A frame with more than this takes one of the twin's few large slots.
+pub const LARGE_FRAME_BYTES: u64 = 16 * 1024;
+/// Of those under way: one less than the twin has, so that a large write of the application is never stuck behind them.
+pub const LARGE_FRAMES_MAX: u32 = 4;
+/// Blocks of the longest run: sixteen of them, as many as there is room for, are as fast as fewer longer ones and less in the
+/// way of a write.
+pub const RUN_BLOCKS_LONG: u64 = 64;
+/// After so many compared runs of a full copy without a block in common, most of those that follow are sent uncompared.
+pub const FOREIGN_RUNS: u32 = 16;
+/// Of those, one in so many is compared all the same: the first block in common ends it. So little that is equal is moved.
+pub const FOREIGN_PROBE: u32 = 8;
+/// Blocks of a run that fits a small slot.
+pub const RUN_BLOCKS_SHORT: u64 = LARGE_FRAME_BYTES / peer::block::BLOCK_BYTES;
 /// Copied blocks after which a rebuild flushes both disks and clears their bits: 64 MiB lost at most to a break.
 pub const COPIED_BLOCKS_MAX: u64 = 64 * 256;
 /// Blocks that may still be different when re-admission begins: more would hold flushes for too long.

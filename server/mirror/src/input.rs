@@ -59,9 +59,15 @@ pub enum Input {
 pub enum LocalResult {
     /// Written, flushed or stored.
     Done,
-    /// Of `HashLocal`: one 16-byte BLAKE3 prefix for each 4096-byte block of the range, in order.
+    /// Of `ReadLocal` into a fresh buffer: one bit for each 4096-byte block (bit 0 of byte 0 first), set where it is all
+    /// zeroes; empty: nowhere.
+    Read { zero: Vec<u8> },
+    /// Of `HashLocal`: one 16-byte BLAKE3 prefix for each 4096-byte block of the range, in order; [`ZERO_HASH`] for zeroes.
     Hashes(Vec<[u8; 16]>),
 }
+
+/// In place of the hash of a block of zeroes.
+pub const ZERO_HASH: [u8; 16] = [0; 16];
 
 /// A local operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -120,6 +120,10 @@ pub struct Superblock {
     pub compare_all: bool,
     /// The twin made this copy equal in the host life `incarnation`.
     pub made_equal: bool,
+    /// Rebuilds from this side stand still by an operator's order.
+    pub rebuild_paused: bool,
+    /// Bytes a second a rebuild from this side may take by an operator's order; 0: no limit.
+    pub rebuild_limit: u64,
 }
 
 /// A control area as read from a backing.
@@ -182,8 +186,8 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
     put(&mut block, 24, &from.cluster);
     put(&mut block, 40, &from.set.0.to_le_bytes());
     put(&mut block, 42, &[from.side.0, from.holder.map_or(0, |holder| holder.0)]);
-    let (based, equal) = (from.base.is_some(), from.made_equal);
-    let flags = [from.consistent, from.alone, from.active, from.compare_all, based, equal];
+    let (based, equal, paused) = (from.base.is_some(), from.made_equal, from.rebuild_paused);
+    let flags = [from.consistent, from.alone, from.active, from.compare_all, based, equal, paused];
     let flags = flags.iter().enumerate().fold(0u8, |all, (i, set)| all | u8::from(*set) << i);
     put(&mut block, 44, &[flags, u8::try_from(from.history.len().min(HISTORY_MAX)).unwrap_or_default()]);
     put(&mut block, 48, &from.size.to_le_bytes());
@@ -192,6 +196,7 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
     put(&mut block, 72, &from.twin_session.0.to_le_bytes());
     put(&mut block, 80, &from.incarnation.0);
     put(&mut block, 96, &from.base.unwrap_or_default().0);
+    put(&mut block, 112, &from.rebuild_limit.to_le_bytes());
     for (i, generation) in from.history.iter().take(HISTORY_MAX).enumerate() {
         put(&mut block, (HISTORY_AT + i * 16) as u64, &generation.0);
     }
@@ -247,6 +252,8 @@ fn superblock_read(block: &[u8]) -> Option<Superblock> {
         active: flags & 4 != 0,
         compare_all: flags & 8 != 0,
         made_equal: flags & 32 != 0,
+        rebuild_paused: flags & 64 != 0,
+        rebuild_limit: u64_at(block, 112)?,
     })
 }
 

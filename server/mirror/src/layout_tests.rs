@@ -28,6 +28,8 @@ fn superblock(counter: u64) -> Superblock {
         active: true,
         compare_all: true,
         made_equal: true,
+        rebuild_paused: true,
+        rebuild_limit: 77,
     }
 }
 

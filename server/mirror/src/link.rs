@@ -376,7 +376,12 @@ impl Mirror {
         match (awaited, answer) {
             (Some(Awaited::Write(id)), Answer::Written) => self.write_twin_done(id),
             (Some(Awaited::Flush(number)), Answer::Flushed) => self.round_twin_done(number),
-            (Some(Awaited::Copy(run)), Answer::Copied) => self.run_copied(run),
+            (Some(Awaited::Copy { run, count, zero: false }), Answer::Copied) => {
+                self.run_copied(run, count, false);
+            }
+            (Some(Awaited::Copy { run, count, zero: true }), Answer::Written) => {
+                self.run_copied(run, count, true);
+            }
             (Some(Awaited::Check(run)), Answer::Checked(different)) => self.run_checked(run, different),
             _ => self.close_link(LinkFault::Protocol),
         }

@@ -21,6 +21,7 @@ use crate::link::Connection;
 use crate::log::ActivityLog;
 use crate::orders::{Deactivation, PuttingOut};
 use crate::pair::{Finish, Pair};
+use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::rebuild::Rebuild;
 use crate::requests::Requests;
@@ -105,6 +106,8 @@ pub struct Mirror {
     /// Extents whose blocks are compared before they are copied.
     pub(crate) suspects: BTreeSet<u32>,
     pub(crate) rebuild: Option<Rebuild>,
+    /// Kind and counters of a rebuild that a break of the link ended, for the one that goes on with it.
+    pub(crate) broken_off: Option<(RebuildKind, Progress)>,
     pub(crate) last_rebuild: Option<RebuildResult>,
     pub(crate) allow_rebuild: bool,
     /// An operator's force: serve though not newest, and whether the twin's copy may be overwritten.
@@ -175,6 +178,7 @@ impl Mirror {
             unstable_at: None,
             suspects: hot,
             rebuild: None,
+            broken_off: None,
             last_rebuild: None,
             allow_rebuild: false,
             overruled: None,
@@ -265,8 +269,8 @@ impl Mirror {
             Op::Settle => self.settle_flushed(result.err()),
             Op::FrontOpen => self.front_opened(result.err()),
             Op::FrontClose => self.front_closed(result.err()),
-            Op::RunRead(run) => self.run_read_done(run, op, result.err()),
-            Op::RunHash(run) => self.run_hash_done(run, result),
+            Op::RunRead(run) => self.run_read_done(run, op, result),
+            Op::RunHash(run) => self.run_hash_done(run, op, result),
             Op::Mend => self.mend_done(op.0, result.err()),
             Op::TwinRead => self.twin_read_done(op.0, result.err()),
             Op::LostRead => self.act(Action::Release { data: crate::action::Data::Buffer(op) }),

@@ -62,6 +62,7 @@ impl Mirror {
             | DiskOrder::PutOut { .. }
             | DiskOrder::AllowRebuild { .. }
             | DiskOrder::Overrule { .. }
+            | DiskOrder::Rebuild { .. }
             | DiskOrder::Readmit
             | DiskOrder::Admitted
             | DiskOrder::Lease { .. }
@@ -79,6 +80,7 @@ impl Mirror {
                 self.answer(ticket, Ok(Done::Done));
             }
             DiskOrder::Overrule { replace } => self.overrule(ticket, replace),
+            DiskOrder::Rebuild { paused, limit } => self.pace_rebuild(ticket, paused, limit),
             DiskOrder::Readmit => self.readmit(ticket),
             DiskOrder::Admitted => self.answer(ticket, Ok(Done::Done)),
             DiskOrder::Lease { until, fence_after_us } => {
@@ -90,6 +92,18 @@ impl Mirror {
                 self.answer(ticket, if fits { Ok(Done::Done) } else { Err(OrderFault::WrongRole) });
             }
         }
+    }
+
+    /// An operator pauses, resumes or limits rebuilds from this side (C7); kept in the superblock.
+    fn pace_rebuild(&mut self, ticket: Ticket, paused: bool, limit: Option<u64>) {
+        (self.sb.rebuild_paused, self.sb.rebuild_limit) = (paused, limit.unwrap_or_default());
+        self.store.superblock();
+        let limit = self.rebuild_limit();
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.pace.set_limit(limit);
+        }
+        self.told.report = true;
+        self.answer(ticket, Ok(Done::Done));
     }
 
     fn stored_epoch_refuses(&self, epoch: Epoch, holder: NodeId) -> bool {
@@ -309,6 +323,7 @@ impl Mirror {
         self.needs_twin = true;
         // Runs in flight give their claims back: the next term of this process would wait for them for ever.
         self.break_rebuild();
+        self.broken_off = None;
         self.suspects.clear();
         // Left in order, nothing is unstable anywhere: whichever life of the twin comes next has it all.
         self.unstable_at = None;
@@ -372,7 +387,7 @@ impl Mirror {
         let requests = std::mem::take(&mut self.requests);
         let writes = requests.writes.into_values().filter(|writing| !writing.replied);
         let mut all: Vec<_> = writes.map(|writing| writing.request).collect();
-        all.extend(requests.reads.into_values().map(|(request, _)| request));
+        all.extend(requests.reads.into_values().map(|(request, _, _)| request));
         for mend in requests.mends.into_values() {
             all.extend(mend.request);
             self.drop_payload(mend.payload());

@@ -11,6 +11,8 @@ use crate::action::{Action, LinkFault};
 use crate::compare::{Standing, Verdict, compare};
 use crate::log::blocks;
 use crate::mirror::Mirror;
+use crate::pace::Pace;
+use crate::progress::Progress;
 use crate::rebuild::Rebuild;
 use crate::requests::Twin;
 use peer::block::Body;
@@ -43,7 +45,12 @@ pub(crate) enum Pair {
 pub(crate) enum Awaited {
     Write(u64),
     Flush(u64),
-    Copy(u64),
+    /// A part of a rebuild's run, of so many blocks.
+    Copy {
+        run: u64,
+        count: u64,
+        zero: bool,
+    },
     Check(u64),
     Read(u64),
 }
@@ -171,10 +178,11 @@ impl Mirror {
         let (dirty, hot) = (hello.dirty, hello.hot.clone());
         self.rebuild_kind = match verdict {
             Verdict::Unknown(kind) => kind,
-            _ if self.sb.compare_all => RebuildKind::FullUnknown,
+            _ if self.sb.compare_all => self.full_kind(),
             Verdict::Equal | Verdict::Behind | Verdict::Ahead | Verdict::Split => RebuildKind::Fast,
         };
         if let Verdict::Unknown(_) = verdict {
+            self.broken_off = None;
             self.map.set_all();
             self.pair = Pair::Merging(verdict);
         } else {
@@ -250,11 +258,29 @@ impl Mirror {
             self.send_write(id);
         }
         if !self.needs_twin || news || self.map.count() > 0 {
-            self.rebuild = Some(Rebuild::new(self.rebuild_kind, self.map.count(), self.now));
+            self.begin_rebuild();
         } else if first {
             // Nothing to copy: the twin is told all the same that its copy is equal, so that it knows (`made_equal`).
             self.finish = Some(Finish { ticket: None, stage: FinishStage::Draining { before: 0 } });
         }
+    }
+
+    /// Why a full copy that was broken off was begun, as far as this process knows.
+    pub(crate) fn full_kind(&self) -> RebuildKind {
+        let known = self.broken_off.map(|(kind, _)| kind).filter(|kind| *kind != RebuildKind::Fast);
+        known.unwrap_or(RebuildKind::FullUnknown)
+    }
+
+    /// Begins to make the twin's copy equal, or goes on with what a break of the link ended.
+    fn begin_rebuild(&mut self) {
+        let (kind, left) = (self.rebuild_kind, self.map.count());
+        let broken_off = self.broken_off.take().filter(|(was, _)| *was == kind);
+        let progress = match broken_off {
+            Some((_, progress)) => progress.resumed(left, self.now),
+            None => Progress::new(left, self.now),
+        };
+        let pace = Pace::new(self.now, self.rebuild_limit());
+        self.rebuild = Some(Rebuild::new(kind, progress, pace));
     }
 
     fn lost_unstable(&mut self) {
@@ -398,6 +424,7 @@ impl Mirror {
     fn finished(&mut self) {
         let Some(finish) = self.finish.take() else { return };
         self.moved = true;
+        self.broken_off = None;
         if let Some(rebuild) = self.rebuild.take() {
             self.last_rebuild = Some(rebuild.result(self.sb.side.twin(), self.now));
         }

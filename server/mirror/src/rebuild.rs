@@ -1,17 +1,27 @@
 //! A rebuild: blocks that differ are sent, suspects are compared first, bits are cleared after a flush of both disks.
 //!
-//! A run is up to 1 MiB of neighbouring blocks of one kind. It claims its range, so that no write overlaps it between
-//! its reading here and the twin's answer.
+//! A run is some neighbouring blocks of one kind. It claims its range, so that no write overlaps it between its reading
+//! here and the twin's last answer. Many runs are under way: by bytes, by number, and by the frames the twin must hold.
+//!
+//! ```text
+//! claimed --known different--> read ------------------------------> parts sent --all answered--> copied --joint flush--> clear
+//!         \-suspect--> read and hashed --> Check --Checked--> what differs /
+//! ```
 
 use crate::action::{Action, Data, LinkFault, OpId};
-use crate::config::{COPIED_BLOCKS_MAX, RUNS_MAX};
+use crate::config::{
+    BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_PROBE, FOREIGN_RUNS, FRAMES_MAX, LARGE_FRAME_BYTES,
+    LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT, RUNS_MAX,
+};
 use crate::dirty::DirtyMap;
-use crate::input::{LocalFault, LocalResult, Range};
+use crate::input::{LocalFault, LocalResult, Range, ZERO_HASH};
 use crate::layout::EXTENT_BLOCKS;
 use crate::mirror::{Mirror, Op};
+use crate::pace::Pace;
 use crate::pair::Awaited;
-use peer::block::{BLOCK_BYTES, Body, RUN_BLOCKS_MAX};
-use peer::control::{RebuildResult, RebuildStatus, Role};
+use crate::progress::Progress;
+use peer::block::{BLOCK_BYTES, Body};
+use peer::control::RebuildResult;
 use std::collections::{BTreeMap, VecDeque};
 use wire::alert::RebuildKind;
 use wire::{NodeId, Time};
@@ -22,52 +32,119 @@ struct Run {
     first: u64,
     count: u64,
     compare: bool,
-    /// Parts yet to be sent: the whole run, or what the comparison found different.
-    parts: VecDeque<(u64, u64)>,
+    /// Holds their bytes until everything is sent.
+    buffer: Option<OpId>,
+    /// Of the blocks, which are all zeroes here.
+    zero: Bits,
+    /// Yet to be sent: the whole run, or what the comparison found different.
+    parts: VecDeque<Part>,
+    /// Sent and not answered.
+    waiting: u32,
+}
+
+/// Blocks of a run that go in one frame.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    first: u64,
+    count: u64,
+    /// Only that they are zeroes is sent.
+    zero: bool,
+}
+
+impl Part {
+    /// Whether the twin needs a large slot for it.
+    fn is_large(&self) -> bool {
+        !self.zero && is_large(self.count)
+    }
+}
+
+/// One bit for each block of a run: bit 0 of byte 0 first.
+#[derive(Debug, Default)]
+struct Bits(Vec<u8>);
+
+impl Bits {
+    fn of(bits: impl Iterator<Item = bool>) -> Bits {
+        let mut bytes = Vec::new();
+        for (i, bit) in bits.enumerate() {
+            if i % 8 == 0 {
+                bytes.push(0);
+            }
+            if let Some(last) = bytes.last_mut() {
+                *last |= u8::from(bit) << (i % 8);
+            }
+        }
+        Bits(bytes)
+    }
+
+    fn has(&self, block: u64) -> bool {
+        self.0.get((block / 8) as usize).is_some_and(|byte| byte >> (block % 8) & 1 == 1)
+    }
+}
+
+impl Run {
+    /// Adds a block (counted from the run's first) to what is to be sent.
+    fn add(&mut self, block: u64) {
+        let (first, zero) = (self.first + block, self.zero.has(block));
+        match self.parts.back_mut() {
+            Some(part) if part.first + part.count == first && part.zero == zero => part.count += 1,
+            Some(_) | None => self.parts.push_back(Part { first, count: 1, zero }),
+        }
+    }
 }
 
 /// A rebuild in progress.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
-    kind: RebuildKind,
-    began: Time,
-    total: u64,
-    done: u64,
-    moved: u64,
-    compared: u64,
-    compared_moved: u64,
+    pub(crate) kind: RebuildKind,
+    pub(crate) progress: Progress,
+    pub(crate) pace: Pace,
     /// Blocks before this one have been looked at in this pass.
     cursor: u64,
     runs: BTreeMap<u64, Run>,
+    /// Compared runs in a row without a block in common.
+    foreign: u32,
+    /// Runs sent uncompared since.
+    trusted: u32,
+    /// Blocks of all runs.
+    blocks: u64,
+    /// Runs with parts to be sent, in order.
+    sending: VecDeque<u64>,
+    /// Frames of parts that the twin has not answered, and those that need one of its few large slots.
+    frames: u32,
+    large: u32,
     /// On the twin, not flushed.
     copied: Vec<(u64, u64)>,
     copied_blocks: u64,
     /// In the flush round in progress.
     flushing: Vec<(u64, u64)>,
+    flushing_blocks: u64,
 }
 
 impl Rebuild {
-    pub(crate) fn new(kind: RebuildKind, total: u64, began: Time) -> Rebuild {
+    pub(crate) fn new(kind: RebuildKind, progress: Progress, pace: Pace) -> Rebuild {
         Rebuild {
             kind,
-            began,
-            total,
-            done: 0,
-            moved: 0,
-            compared: 0,
-            compared_moved: 0,
+            progress,
+            pace,
             cursor: 0,
             runs: BTreeMap::new(),
+            foreign: 0,
+            trusted: 0,
+            blocks: 0,
+            sending: VecDeque::new(),
+            frames: 0,
+            large: 0,
             copied: Vec::new(),
             copied_blocks: 0,
             flushing: Vec::new(),
+            flushing_blocks: 0,
         }
     }
 
     /// A joint flush begins.
     pub(crate) fn round_begins(&mut self) {
         self.flushing.append(&mut self.copied);
-        self.copied_blocks = 0;
+        self.flushing_blocks += std::mem::take(&mut self.copied_blocks);
     }
 
     /// Nothing is left to do.
@@ -75,20 +152,35 @@ impl Rebuild {
         map.count() == 0 && self.runs.is_empty() && self.copied.is_empty() && self.flushing.is_empty()
     }
 
-    pub(crate) fn status(&self, to: NodeId, running: bool) -> RebuildStatus {
-        let total = self.total.max(self.done);
-        RebuildStatus { to, kind: self.kind, done: self.done, total, running, began: self.began }
+    /// Blocks that are not on the twin yet.
+    pub(crate) fn left(&self, map: &DirtyMap) -> u64 {
+        map.count().saturating_sub(self.copied_blocks + self.flushing_blocks)
     }
 
     pub(crate) fn result(&self, to: NodeId, ended: Time) -> RebuildResult {
+        let Progress { moved, compared, compared_moved, began, .. } = self.progress;
         RebuildResult {
             to,
-            moved_bytes: self.moved * BLOCK_BYTES,
-            compared_bytes: self.compared * BLOCK_BYTES,
-            compared_moved_bytes: self.compared_moved * BLOCK_BYTES,
-            began: self.began,
+            moved_bytes: moved * BLOCK_BYTES,
+            compared_bytes: compared * BLOCK_BYTES,
+            compared_moved_bytes: compared_moved * BLOCK_BYTES,
+            began,
             ended,
         }
+    }
+
+    /// The twin's copy is of something else altogether, so far: comparing it costs more than it saves. Asked once a run.
+    fn is_foreign(&mut self) -> bool {
+        if self.foreign < FOREIGN_RUNS {
+            return false;
+        }
+        self.trusted = (self.trusted + 1) % FOREIGN_PROBE;
+        self.trusted != 0
+    }
+
+    /// Room for another run.
+    fn has_room(&self) -> bool {
+        self.runs.len() < RUNS_MAX && self.blocks * BLOCK_BYTES < BUFFERED_MAX
     }
 }
 
@@ -96,16 +188,31 @@ fn bytes_of(first: u64, count: u64) -> Range {
     Range { offset: first * BLOCK_BYTES, length: u32::try_from(count * BLOCK_BYTES).unwrap_or_default() }
 }
 
+/// Whether the twin needs a large slot for a frame.
+fn is_large(count: u64) -> bool {
+    count * BLOCK_BYTES > LARGE_FRAME_BYTES
+}
+
 impl Mirror {
+    /// Whether runs may be under way at all.
+    pub(crate) fn rebuild_runs(&self) -> bool {
+        // In sync, writes and flushes wait for the last blocks: nothing holds them back then.
+        let wanted = self.needs_twin || (self.allow_rebuild && !self.sb.rebuild_paused);
+        wanted && self.joined() && self.failed.is_none() && self.serving()
+    }
+
     pub(crate) fn advance_rebuild(&mut self) {
-        let able = self.joined() && self.failed.is_none() && (self.needs_twin || self.allow_rebuild);
-        let able = able && self.serving();
-        if !able || self.rebuild.is_none() {
+        if self.rebuild.is_none() || !self.rebuild_runs() {
             return;
         }
-        while self.rebuild.as_ref().is_some_and(|rebuild| rebuild.runs.len() < RUNS_MAX) && self.begin_run() {
+        let now = self.now;
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.pace.advance(now);
         }
+        self.send_parts();
+        while self.rebuild.as_ref().is_some_and(Rebuild::has_room) && self.begin_run() {}
         let Some(rebuild) = &mut self.rebuild else { return };
+        rebuild.progress.measure(now, rebuild.left(&self.map));
         let end = rebuild.runs.is_empty() && self.map.next_set(rebuild.cursor).is_none();
         if !rebuild.copied.is_empty() && (end || rebuild.copied_blocks >= COPIED_BLOCKS_MAX) {
             self.flushes.wanted = true;
@@ -118,24 +225,34 @@ impl Mirror {
         }
     }
 
-    /// Begins the next run; false when this pass is at its end.
+    /// Begins the next run; false when this pass is at its end or no run may begin yet.
     fn begin_run(&mut self) -> bool {
-        let all = self.sb.compare_all;
+        let (all, hurry) = (self.sb.compare_all, self.needs_twin);
         let Some(rebuild) = &mut self.rebuild else { return false };
         let Some(first) = self.map.next_set(rebuild.cursor) else { return false };
+        let allowed = if hurry { RUN_BLOCKS_LONG } else { rebuild.pace.next_run(RUN_BLOCKS_LONG) };
+        if allowed == 0 {
+            return false;
+        }
         let suspect = |block: u64| all || self.suspects.contains(&((block / EXTENT_BLOCKS) as u32));
-        let compare = suspect(first);
+        let suspected = suspect(first);
+        let compare = suspected && !(all && rebuild.is_foreign());
         let mut count = 1;
-        while count < RUN_BLOCKS_MAX as u64
-            && self.map.is_set(first + count)
-            && suspect(first + count) == compare
-        {
+        while count < allowed && self.map.is_set(first + count) && suspect(first + count) == suspected {
             count += 1;
         }
+        if !suspected && count < RUN_BLOCKS_LONG / 4 {
+            // Too short to be worth one of the twin's few large slots.
+            count = count.min(RUN_BLOCKS_SHORT);
+        }
         rebuild.cursor = first + count;
+        rebuild.blocks += count;
+        rebuild.pace.spend(count * BLOCK_BYTES);
         self.next_id += 1;
         let id = self.next_id;
-        rebuild.runs.insert(id, Run { first, count, compare, parts: VecDeque::new() });
+        let (zero, parts) = (Bits::default(), VecDeque::new());
+        let run = Run { first, count, compare, buffer: None, zero, parts, waiting: 0 };
+        rebuild.runs.insert(id, run);
         let range = bytes_of(first, count);
         let ordered = !self.config.faults.rebuild_without_order;
         if !ordered || self.ranges.claim(id, range.offset, u64::from(range.length), true) {
@@ -148,29 +265,34 @@ impl Mirror {
     /// The run's claim is granted: nothing overlaps it until it is released.
     pub(crate) fn run_granted(&mut self, id: u64) {
         let Some(run) = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id)) else { return };
-        let (first, count) = (run.first, run.count);
-        if run.compare {
+        let (range, compare) = (bytes_of(run.first, run.count), run.compare);
+        if compare {
             let op = self.begin(Op::RunHash(id));
-            self.act(Action::HashLocal { op, range: bytes_of(first, count) });
+            self.act(Action::HashLocal { op, range, keep: true });
         } else {
-            run.parts.push_back((first, count));
-            self.next_part(id);
+            let op = self.begin(Op::RunRead(id));
+            self.act(Action::ReadLocal { op, range, into: Data::Buffer(op) });
         }
     }
 
-    pub(crate) fn run_hash_done(&mut self, id: u64, result: Result<LocalResult, LocalFault>) {
-        let Some(run) = self.rebuild.as_ref().and_then(|rebuild| rebuild.runs.get(&id)) else { return };
-        let offset = run.first * BLOCK_BYTES;
-        let expected = run.count as usize;
-        match result {
-            Ok(LocalResult::Hashes(hashes)) if hashes.len() == expected => {
+    pub(crate) fn run_hash_done(&mut self, id: u64, op: OpId, result: Result<LocalResult, LocalFault>) {
+        let run = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id));
+        match (run, result) {
+            (Some(run), Ok(LocalResult::Hashes(hashes))) if hashes.len() as u64 == run.count => {
+                run.buffer = Some(op);
+                run.zero = Bits::of(hashes.iter().map(|hash| *hash == ZERO_HASH));
+                let offset = run.first * BLOCK_BYTES;
                 let sequence = self.send(Body::Check { offset, hashes }, None);
                 if let Some(link) = &mut self.link {
                     link.awaited.insert(sequence, Awaited::Check(id));
                 }
             }
-            Ok(_) => self.broken("a hash for each block"),
-            Err(fault) => self.rebuild_failed(fault),
+            (Some(_), Ok(_)) => self.broken("a hash for each block"),
+            (_, Err(fault)) => {
+                self.act(Action::Release { data: Data::Buffer(op) });
+                self.rebuild_failed(fault);
+            }
+            (None, Ok(_)) => self.act(Action::Release { data: Data::Buffer(op) }),
         }
     }
 
@@ -181,79 +303,145 @@ impl Mirror {
             self.close_link(LinkFault::Protocol);
             return;
         }
-        rebuild.compared += run.count;
-        for i in 0..run.count {
-            let differs = different.get((i / 8) as usize).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
-            if !differs {
-                continue;
-            }
-            match run.parts.back_mut() {
-                Some((first, count)) if *first + *count == run.first + i => *count += 1,
-                Some(_) | None => run.parts.push_back((run.first + i, 1)),
+        rebuild.progress.compared += run.count;
+        let different = Bits(different.to_vec());
+        let mut common = false;
+        for block in 0..run.count {
+            if different.has(block) {
+                run.add(block);
+            } else {
+                common = true;
             }
         }
-        self.next_part(id);
+        rebuild.foreign = if common { 0 } else { rebuild.foreign.saturating_add(1) };
+        self.run_ready(id);
     }
 
-    /// Reads the next part of a run, or ends the run.
-    fn next_part(&mut self, id: u64) {
-        let Some(run) = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id)) else { return };
-        if let Some((first, count)) = run.parts.front().copied() {
-            let op = self.begin(Op::RunRead(id));
-            self.act(Action::ReadLocal { op, range: bytes_of(first, count), into: Data::Buffer(op) });
-            return;
+    pub(crate) fn run_read_done(&mut self, id: u64, op: OpId, result: Result<LocalResult, LocalFault>) {
+        let run = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id));
+        match (run, result) {
+            (Some(run), Ok(result)) => {
+                run.buffer = Some(op);
+                if let LocalResult::Read { zero } = result {
+                    run.zero = Bits(zero);
+                }
+                for block in 0..run.count {
+                    run.add(block);
+                }
+                self.run_ready(id);
+            }
+            (None, Ok(_)) => self.act(Action::Release { data: Data::Buffer(op) }),
+            (_, Err(fault)) => {
+                self.act(Action::Release { data: Data::Buffer(op) });
+                self.rebuild_failed(fault);
+            }
         }
+    }
+
+    /// The run's bytes are here and it is known what to send.
+    fn run_ready(&mut self, id: u64) {
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.sending.push_back(id);
+        }
+        self.send_parts();
+    }
+
+    /// Sends parts of runs in order, as many as the twin can hold.
+    fn send_parts(&mut self) {
+        while let Some(rebuild) = &mut self.rebuild
+            && let Some(id) = rebuild.sending.front().copied()
+        {
+            let Some(run) = rebuild.runs.get_mut(&id) else {
+                rebuild.sending.pop_front();
+                continue;
+            };
+            let Some(part) = run.parts.front().copied() else {
+                rebuild.sending.pop_front();
+                let (buffer, ended) = (run.buffer.take(), run.waiting == 0);
+                if let Some(op) = buffer {
+                    self.act(Action::Release { data: Data::Buffer(op) });
+                }
+                if ended {
+                    self.end_run(id);
+                }
+                continue;
+            };
+            let large = part.is_large();
+            if rebuild.frames >= FRAMES_MAX || (large && rebuild.large >= LARGE_FRAMES_MAX) {
+                return;
+            }
+            let Some(op) = run.buffer else { return };
+            run.parts.pop_front();
+            run.waiting += 1;
+            rebuild.frames += 1;
+            rebuild.large += u32::from(large);
+            let from = bytes_of(run.first, part.first - run.first).length;
+            let Range { offset, length } = bytes_of(part.first, part.count);
+            let (body, data) = if part.zero {
+                // Space that was allocated stays so: a disk that is full later must not fail writes to this side alone.
+                (Body::Zero { offset, length, unmap: false }, None)
+            } else {
+                (Body::Copy { offset, length }, Some(Data::Part { op, from }))
+            };
+            let sequence = self.send(body, data);
+            if let Some(link) = &mut self.link {
+                let awaited = Awaited::Copy { run: id, count: part.count, zero: part.zero };
+                link.awaited.insert(sequence, awaited);
+            }
+        }
+    }
+
+    /// The twin has a part.
+    pub(crate) fn run_copied(&mut self, id: u64, count: u64, zero: bool) {
+        let Some(rebuild) = &mut self.rebuild else { return };
+        rebuild.frames = rebuild.frames.saturating_sub(1);
+        rebuild.large = rebuild.large.saturating_sub(u32::from(!zero && is_large(count)));
+        let Some(run) = rebuild.runs.get_mut(&id) else { return };
+        run.waiting = run.waiting.saturating_sub(1);
+        if zero {
+            // Nothing was moved.
+        } else if run.compare {
+            rebuild.progress.compared_moved += count;
+        } else {
+            rebuild.progress.moved += count;
+        }
+        let whole = run.waiting == 0 && run.parts.is_empty() && run.buffer.is_none();
+        if whole || self.config.faults.end_run_early {
+            self.end_run(id);
+        }
+        self.send_parts();
+    }
+
+    /// Every part of the run is on the twin.
+    fn end_run(&mut self, id: u64) {
         let Some(rebuild) = &mut self.rebuild else { return };
         let Some(run) = rebuild.runs.remove(&id) else { return };
-        rebuild.done += run.count;
+        if let Some(op) = run.buffer {
+            self.act(Action::Release { data: Data::Buffer(op) });
+        }
+        let Some(rebuild) = &mut self.rebuild else { return };
+        rebuild.blocks -= run.count;
         rebuild.copied.push((run.first, run.count));
         rebuild.copied_blocks += run.count;
+        rebuild.progress.done += run.count;
         if self.config.faults.clear_bits_before_flush {
             self.map.clear(run.first, run.count);
         }
         self.release_claim(id);
     }
 
-    pub(crate) fn run_read_done(&mut self, id: u64, op: OpId, fault: Option<LocalFault>) {
-        let part = self.rebuild.as_ref().and_then(|rebuild| rebuild.runs.get(&id));
-        let part = part.and_then(|run| run.parts.front().copied());
-        match (part, fault) {
-            (Some((first, count)), None) => {
-                let Range { offset, length } = bytes_of(first, count);
-                let sequence = self.send(Body::Copy { offset, length }, Some(Data::Buffer(op)));
-                if let Some(link) = &mut self.link {
-                    link.awaited.insert(sequence, Awaited::Copy(id));
-                }
-            }
-            (_, Some(fault)) => self.rebuild_failed(fault),
-            (None, None) => {}
-        }
-        self.act(Action::Release { data: Data::Buffer(op) });
-    }
-
-    pub(crate) fn run_copied(&mut self, id: u64) {
-        let Some(rebuild) = &mut self.rebuild else { return };
-        let Some(run) = rebuild.runs.get_mut(&id) else { return };
-        if let Some((_, count)) = run.parts.pop_front() {
-            if run.compare {
-                rebuild.compared_moved += count;
-            } else {
-                rebuild.moved += count;
-            }
-        }
-        self.next_part(id);
-    }
-
     /// A joint flush has succeeded: what was copied before it began is equal on stable storage.
     pub(crate) fn clear_copied(&mut self) {
         let Some(rebuild) = &mut self.rebuild else { return };
         let flushed = std::mem::take(&mut rebuild.flushing);
+        rebuild.flushing_blocks = 0;
         if self.failed.is_some() {
             // A write that failed here may lie among them: they stay recorded as different.
             return;
         }
         for (first, count) in flushed {
             self.map.clear(first, count);
+            rebuild.progress.cleared += count;
         }
         self.moved = true;
     }
@@ -266,32 +454,17 @@ impl Mirror {
     pub(crate) fn break_rebuild(&mut self) {
         let Some(rebuild) = self.rebuild.take() else { return };
         for op in self.ops.values_mut() {
-            if matches!(op, Op::RunRead(_)) {
+            if matches!(op, Op::RunRead(_) | Op::RunHash(_)) {
                 *op = Op::LostRead;
             }
         }
-        self.ops.retain(|_, op| !matches!(op, Op::RunHash(_)));
-        for id in rebuild.runs.into_keys() {
+        for (id, run) in rebuild.runs {
+            if let Some(op) = run.buffer {
+                self.act(Action::Release { data: Data::Buffer(op) });
+            }
             self.release_claim(id);
         }
-    }
-
-    /// Progress for people and the engine: of the rebuild that runs, or of the one that waits.
-    pub(crate) fn rebuild_status(&self) -> Option<RebuildStatus> {
-        let to = self.sb.side.twin();
-        let running = self.joined() && (self.needs_twin || self.allow_rebuild);
-        if let Some(rebuild) = &self.rebuild {
-            return Some(rebuild.status(to, running));
-        }
-        let waits = self.role == Role::Active && !self.needs_twin;
-        let kind = match self.verdict() {
-            Some(crate::compare::Verdict::Unknown(kind)) => kind,
-            Some(_) | None if self.sb.base.is_none() => RebuildKind::FullFirst,
-            Some(_) | None if self.sb.compare_all => RebuildKind::FullUnknown,
-            Some(_) | None => RebuildKind::Fast,
-        };
-        let full = !matches!(kind, RebuildKind::Fast);
-        let total = if full { self.map.blocks() } else { self.map.count() };
-        waits.then_some(RebuildStatus { to, kind, done: 0, total, running: false, began: self.alone_at })
+        // What is not cleared is to be done again.
+        self.broken_off = Some((rebuild.kind, rebuild.progress));
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Requests {
     /// Done, but the lease has ended: answered when it runs again.
     pub(crate) held_replies: Vec<(RequestId, i32)>,
     pub(crate) writes: BTreeMap<u64, Writing>,
-    pub(crate) reads: BTreeMap<u64, (RequestId, Range)>,
+    pub(crate) reads: BTreeMap<u64, (RequestId, Range, Time)>,
     /// Reads that the local disk refused.
     pub(crate) mends: BTreeMap<u64, Mend>,
     /// Writes that wait for a slot of the activity log.
@@ -145,6 +145,9 @@ impl Mirror {
 
     fn start(&mut self, request: RequestId, wanted: Wanted) {
         self.moved = true;
+        if let Some(rebuild) = self.rebuild.as_mut().filter(|_| !matches!(wanted, Wanted::Flush)) {
+            rebuild.pace.request_began(self.now);
+        }
         match wanted {
             Wanted::Write(range, content) => {
                 let id = self.fresh();
@@ -165,7 +168,7 @@ impl Mirror {
             }
             Wanted::Read(range) => {
                 let id = self.fresh();
-                self.requests.reads.insert(id, (request, range));
+                self.requests.reads.insert(id, (request, range, self.now));
                 if self.ranges.claim(id, range.offset, u64::from(range.length), false) {
                     self.read_granted(id);
                 }
@@ -271,8 +274,9 @@ impl Mirror {
         let due = if errno == 0 { twin_has || acknowledges_alone } else { hold_ended };
         let first = !writing.replied && due;
         writing.replied |= due;
-        let (request, ends) = (writing.request, twin_has && writing.replied);
+        let (request, began, ends) = (writing.request, writing.began, twin_has && writing.replied);
         if first {
+            self.paced(began);
             // A write that the twin still lacks keeps its payload only until here; see `twin_lost`.
             self.reply(request, errno);
         }
@@ -285,14 +289,14 @@ impl Mirror {
     }
 
     pub(crate) fn read_granted(&mut self, id: u64) {
-        let Some((request, range)) = self.requests.reads.get(&id).copied() else { return };
+        let Some((request, range, _)) = self.requests.reads.get(&id).copied() else { return };
         let op = OpId(id);
         self.ops.insert(op, Op::Read);
         self.act(Action::ReadLocal { op, range, into: Data::Request(request) });
     }
 
     pub(crate) fn read_done(&mut self, id: u64, fault: Option<LocalFault>) {
-        let Some((request, range)) = self.requests.reads.remove(&id) else { return };
+        let Some((request, range, began)) = self.requests.reads.remove(&id) else { return };
         if fault.is_some() && self.mend(id, request, range) {
             return;
         }
@@ -300,7 +304,15 @@ impl Mirror {
         if let Some(fault) = fault {
             self.fail(format!("a read from the local disk failed: errno {}", fault.errno));
         }
+        self.paced(began);
         self.reply(request, fault.map_or(0, |_| EIO));
+    }
+
+    /// A request that began then is about to be answered: a rebuild takes notice.
+    fn paced(&mut self, began: Time) {
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.pace.request_ended(began, self.now);
+        }
     }
 
     /// Answers a request, or holds the answer while the lease does not run: it might tell of what another side serves.

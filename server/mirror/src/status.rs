@@ -134,15 +134,10 @@ impl Mirror {
         let lease = self.lease_end().filter(|end| serving && *end > self.now);
         let fence = self.fence_time().filter(|_| serving);
         let cool = (self.role == Role::Active && self.log.len() > 0).then_some(self.next_cool);
-        let all = [
-            self.link_deadline(),
-            lease,
-            fence,
-            cool,
-            self.deactivation_deadline(),
-            self.status_deadline(),
-            self.watch_deadline(),
-        ];
+        let copy = self.rebuild.as_ref().filter(|_| !self.needs_twin && self.rebuild_runs());
+        let copy = copy.and_then(|rebuild| rebuild.pace.deadline()).map(|at| at.max(self.now.plus(1)));
+        let (ending, status) = (self.deactivation_deadline(), self.status_deadline());
+        let all = [self.link_deadline(), lease, fence, cool, copy, ending, status, self.watch_deadline()];
         all.into_iter().flatten().min()
     }
 }

@@ -74,6 +74,7 @@ fn bugs_put_back_are_found() {
     std::panic::set_hook(Box::new(|_| {}));
     let outcome = catch_unwind(|| {
         found("cool_before_bits", Faults { cool_before_bits: true, ..none }, 200);
+        found("end_run_early", Faults { end_run_early: true, ..none }, 200);
         found("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }, 200);
         found("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }, 200);
         found("skip_generation_on_alone", Faults { skip_generation_on_alone: true, ..none }, 200);

@@ -39,6 +39,9 @@ pub enum DiskOrder {
     Overrule { replace: bool },
     /// Whether a rebuild to the twin may run (its server is recovered, A4).
     AllowRebuild { allowed: bool },
+    /// Whether rebuilds from this side stand still, and how many bytes a second they may take (none: no limit). Kept over
+    /// restarts of the process; without effect on a standby until it is active.
+    Rebuild { paused: bool, limit: Option<u64> },
     /// Begin re-admission: from this moment acknowledge only with the twin; done with `Ok` when every earlier write is
     /// on both disks, the map is empty and the twin has stored the same generation; with an error when it cannot be,
     /// and acknowledging alone goes on.
@@ -209,10 +212,22 @@ pub struct RebuildStatus {
     pub done: u64,
     /// In all.
     pub total: u64,
-    /// Runs at present (allowed and linked).
+    /// Runs at present (allowed, linked and not paused).
     pub running: bool,
     /// When it began.
     pub began: Time,
+    /// Stands still by an operator's order.
+    #[serde(default)]
+    pub paused: bool,
+    /// Bytes a second it may take by an operator's order.
+    #[serde(default)]
+    pub limit: Option<u64>,
+    /// Bytes a second of late, compared ones included; 0 while it stands still or is not measured yet.
+    #[serde(default)]
+    pub speed: u64,
+    /// Milliseconds it will take at this speed; none: nobody knows.
+    #[serde(default)]
+    pub left_ms: Option<u64>,
 }
 
 /// A rebuild that ended.

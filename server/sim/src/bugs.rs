@@ -30,6 +30,7 @@ pub fn all() -> Vec<(&'static str, Bugs)> {
         ("flush_local_only", mirror(Faults { flush_local_only: true, ..m })),
         ("rebuild_without_order", mirror(Faults { rebuild_without_order: true, ..m })),
         ("clear_bits_before_flush", mirror(Faults { clear_bits_before_flush: true, ..m })),
+        ("end_run_early", mirror(Faults { end_run_early: true, ..m })),
         ("cool_before_bits", mirror(Faults { cool_before_bits: true, ..m })),
     ]
 }

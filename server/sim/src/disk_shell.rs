@@ -81,9 +81,9 @@ impl World {
                 let (sector, sectors) = sectors(range);
                 self.begin_io(host, set, process, op, IoKind::Read { sector, sectors, into });
             }
-            Action::HashLocal { op, range } => {
+            Action::HashLocal { op, range, keep } => {
                 let (sector, sectors) = sectors(range);
-                self.begin_io(host, set, process, op, IoKind::Hash { sector, sectors });
+                self.begin_io(host, set, process, op, IoKind::Hash { sector, sectors, keep });
             }
             Action::FlushLocal { op } => {
                 let Some(mark) = self.hosts[host].media.get(&set).map(|disk| disk.begin_flush()) else {
@@ -96,9 +96,9 @@ impl World {
                 self.begin_io(host, set, process, op, IoKind::Control { writes });
             }
             Action::Send { frame, data } => {
-                let values = data.map(|data| self.values(host, set, data));
-                let count = values.as_ref().map_or(0, |v| v.len() as u64);
                 let length = u64::from(frame.payload_length());
+                let values = data.map(|data| self.part(host, set, data, length));
+                let count = values.as_ref().map_or(0, |v| v.len() as u64);
                 self.expect(count * SECTOR_BYTES == length, || {
                     format!("{set}: {frame:?} without its payload")
                 });
@@ -166,17 +166,26 @@ impl World {
         let found = disk.and_then(|disk| match data {
             Data::Request(request) => disk.requests.get(&request).map(|r| r.values.clone()),
             Data::Payload(payload) => disk.payloads.get(&payload).cloned(),
-            Data::Buffer(op) => disk.buffers.get(&op).cloned(),
+            Data::Buffer(op) | Data::Part { op, .. } => disk.buffers.get(&op).cloned(),
         });
         let known = found.is_some();
         self.expect(known, || format!("{set} at server{}: {data:?} is used and was released", host + 1));
         found.unwrap_or_else(|| Rc::from([]))
     }
 
+    /// What is sent: `length` bytes of it.
+    fn part(&mut self, host: usize, set: SetId, data: Data, length: u64) -> Values {
+        let values = self.values(host, set, data);
+        let Data::Part { from, .. } = data else { return values };
+        let first = (u64::from(from) / SECTOR_BYTES) as usize;
+        let last = first + (length / SECTOR_BYTES) as usize;
+        values.get(first..last).map_or_else(|| Rc::from([]), Rc::from)
+    }
+
     fn release(&mut self, host: usize, set: SetId, data: Data) {
         let Some(disk) = self.hosts[host].disks.get_mut(&set) else { return };
         match data {
-            Data::Request(_) => {}
+            Data::Request(_) | Data::Part { .. } => {}
             Data::Payload(payload) => drop(disk.payloads.remove(&payload)),
             Data::Buffer(op) => drop(disk.buffers.remove(&op)),
         }
@@ -256,12 +265,21 @@ impl World {
                             request.values = values;
                         }
                     }
-                    Data::Buffer(_) => drop(disk.buffers.insert(op, values)),
-                    Data::Payload(_) => {}
+                    Data::Buffer(_) => {
+                        let zero = zero_bits(&values);
+                        disk.buffers.insert(op, values);
+                        return Ok(LocalResult::Read { zero });
+                    }
+                    Data::Payload(_) | Data::Part { .. } => {}
                 }
             }
-            IoKind::Hash { sector, sectors } => {
-                return Ok(LocalResult::Hashes(medium.hashes(sector, sectors)));
+            IoKind::Hash { sector, sectors, keep } => {
+                let hashes = medium.hashes(sector, sectors);
+                let values: Values = medium.read(sector, sectors).into();
+                if let Some(disk) = self.disk_of(host, set, process).filter(|_| keep) {
+                    disk.buffers.insert(op, values);
+                }
+                return Ok(LocalResult::Hashes(hashes));
             }
             IoKind::Flush { mark } => medium.flush(mark),
             IoKind::Control { writes } => medium.store_control(&writes),
@@ -418,6 +436,16 @@ pub fn short(body: &Body) -> String {
     }
 }
 
+/// Which blocks are all zeroes.
+fn zero_bits(values: &[u64]) -> Vec<u8> {
+    let blocks: Vec<&[u64]> = values.chunks(crate::disk::BLOCK_SECTORS as usize).collect();
+    let byte = |blocks: &[&[u64]]| {
+        let zero = blocks.iter().map(|block| block.iter().all(|value| *value == 0));
+        zero.enumerate().fold(0, |byte, (i, zero)| byte | u8::from(zero) << i)
+    };
+    blocks.chunks(8).map(byte).collect()
+}
+
 fn short_io(kind: &IoKind) -> String {
     match kind {
         IoKind::Write { sector, values } => format!("write sector {sector} +{}", values.len()),
@@ -425,7 +453,7 @@ fn short_io(kind: &IoKind) -> String {
             format!("store control {:?}", writes.iter().map(|w| (w.0, w.1.len())).collect::<Vec<_>>())
         }
         IoKind::Read { sector, sectors, .. } => format!("read sector {sector} +{sectors}"),
-        IoKind::Hash { sector, sectors } => format!("hash sector {sector} +{sectors}"),
+        IoKind::Hash { sector, sectors, .. } => format!("hash sector {sector} +{sectors}"),
         IoKind::Flush { .. } => "flush".into(),
         IoKind::Open => "open front end".into(),
         IoKind::Close { abort } => format!("close front end, abort {abort}"),

@@ -222,7 +222,7 @@ pub enum IoKind {
     /// Read data into a request or a buffer.
     Read { sector: u64, sectors: u64, into: mirror::action::Data },
     /// Hash blocks.
-    Hash { sector: u64, sectors: u64 },
+    Hash { sector: u64, sectors: u64, keep: bool },
     /// Flush what had completed at this mark.
     Flush { mark: FlushMark },
     /// Control bytes with their own flush.

@@ -3,7 +3,7 @@
 use super::{Backing, Durable, hasher::Hasher};
 use crate::inbox::Outbox;
 use crate::ring::Ring;
-use crate::ring::memory::Buffer;
+use crate::ring::memory::{Buffer, Spare};
 use crate::token::{DiskJob, Token, ZeroJob, ZeroWay};
 use mirror::action::OpId;
 use std::fs::File;
@@ -22,9 +22,9 @@ impl Direct {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(crate) fn new(file: File, no_flush: bool, outbox: Outbox) -> std::io::Result<Self> {
+    pub(crate) fn new(file: File, no_flush: bool, spare: Spare, outbox: Outbox) -> std::io::Result<Self> {
         let file = Arc::new(file);
-        let hasher = Hasher::new(file.clone(), outbox)?;
+        let hasher = Hasher::new(&file, &spare, &outbox)?;
         Ok(Direct { file, hasher, no_flush })
     }
 }
@@ -56,7 +56,7 @@ impl Backing for Direct {
         }
     }
 
-    fn hash(&mut self, op: OpId, offset: u64, length: usize) {
-        self.hasher.hash(op, offset, length);
+    fn hash(&mut self, op: OpId, offset: u64, length: usize, keep: bool) {
+        self.hasher.hash(op, offset, length, keep);
     }
 }

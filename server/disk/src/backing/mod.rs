@@ -6,6 +6,7 @@ mod hasher;
 mod volatile;
 
 pub(crate) use direct::Direct;
+pub(crate) use hasher::zero_bits;
 pub(crate) use volatile::Volatile;
 
 use crate::limits::LOCK;
@@ -43,8 +44,8 @@ pub(crate) trait Backing {
     fn read(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, into: Buffer, length: usize);
     /// Makes completed writes durable.
     fn flush(&mut self, ring: &mut Ring<Token>, job: DiskJob, what: Durable);
-    /// Hashes each block of a range; answered by `Outcome::Hashed`.
-    fn hash(&mut self, op: OpId, offset: u64, length: usize);
+    /// Hashes each block of a range; answered by `Outcome::Hashed`, with the bytes if they are to be kept.
+    fn hash(&mut self, op: OpId, offset: u64, length: usize, keep: bool);
 }
 
 /// Opens a backing for the data path, locked against every other disk process: the lock of a killed one is only gone when

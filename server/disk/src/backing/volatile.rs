@@ -31,7 +31,7 @@ enum Job {
     Zero(ZeroJob),
     Read { job: DiskJob, offset: u64, into: Buffer, length: usize },
     Flush { job: DiskJob, what: Durable },
-    Hash { op: OpId, offset: u64, length: usize },
+    Hash { op: OpId, offset: u64, length: usize, keep: bool },
 }
 
 /// The volatile backing's handle; dropping it ends the thread, and what was not flushed is lost.
@@ -78,7 +78,8 @@ impl Volatile {
                     self.outbox.put(Outcome::Disk { job, result, buffer: Some(into) });
                 }
                 Job::Hash { op, .. } => {
-                    self.outbox.put(Outcome::Hashed { op, result: Err(LocalFault { errno: libc::EBUSY }) });
+                    let result = Err(LocalFault { errno: libc::EBUSY });
+                    self.outbox.put(Outcome::Hashed { op, result, buffer: None });
                 }
             },
         }
@@ -102,8 +103,8 @@ impl Backing for Volatile {
         self.put(Job::Flush { job, what });
     }
 
-    fn hash(&mut self, op: OpId, offset: u64, length: usize) {
-        self.put(Job::Hash { op, offset, length });
+    fn hash(&mut self, op: OpId, offset: u64, length: usize, keep: bool) {
+        self.put(Job::Hash { op, offset, length, keep });
     }
 }
 
@@ -167,14 +168,19 @@ fn serve(mut cache: Cache, mut weakness: Weakness, queue: &Receiver<Job>, answer
                 let result = done.map(|()| 0).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: None });
             }
-            Job::Hash { op, offset, length } => {
-                let mut bytes = vec![0; length];
+            Job::Hash { op, offset, length, keep } => {
+                let Some(mut buffer) = Buffer::new(length) else {
+                    let result = Err(LocalFault { errno: libc::ENOMEM });
+                    answers.put(Outcome::Hashed { op, result, buffer: None });
+                    continue;
+                };
+                let bytes = &mut buffer.bytes_mut()[..length];
                 let mut hashes = Vec::new();
-                let done = able.and_then(|()| cache.read(offset, &mut bytes));
-                let done = done.map(|()| hash_blocks(&bytes, &mut hashes));
+                let done = able.and_then(|()| cache.read(offset, bytes));
+                let done = done.map(|()| hash_blocks(bytes, &mut hashes));
                 let result = done.map(|()| LocalResult::Hashes(hashes));
                 let result = result.map_err(|error| LocalFault { errno: errno(&error) });
-                answers.put(Outcome::Hashed { op, result });
+                answers.put(Outcome::Hashed { op, result, buffer: Some(buffer).filter(|_| keep) });
             }
         }
     }
@@ -362,7 +368,7 @@ mod tests {
         let fault = VolatileFault { what: VolatileOp::Flush, after: 2, times: 1, errno: libc::EIO };
         let mut weakness = Weakness { delay: Duration::ZERO, fault: Some(fault), seen: 0 };
         let flush = || Job::Flush { job: DiskJob::Flush { op: OpId(1) }, what: Durable::Data };
-        let hash = || Job::Hash { op: OpId(2), offset: 0, length: PAGE };
+        let hash = || Job::Hash { op: OpId(2), offset: 0, length: PAGE, keep: false };
         let failed: Vec<bool> = (0..4).map(|_| weakness.suffer(&flush()).is_err()).collect();
         assert_eq!(failed, [false, false, true, false]);
         assert!(weakness.suffer(&hash()).is_ok());

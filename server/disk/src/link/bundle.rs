@@ -16,6 +16,7 @@ use crate::token::Token;
 use peer::block::{Body, Frame, FrameFault, Payload, checksum, encode_with};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{Epoch, Session};
@@ -36,12 +37,12 @@ struct Kept {
     sequence: u64,
     lane: usize,
     head: Vec<u8>,
-    data: Option<(Arc<Buffer>, usize)>,
+    data: Option<(Arc<Buffer>, Range<usize>)>,
 }
 
 impl Kept {
     fn bytes(&self) -> usize {
-        self.head.len() + self.data.as_ref().map_or(0, |(_, length)| *length)
+        self.head.len() + self.data.as_ref().map_or(0, |(_, bytes)| bytes.len())
     }
 }
 
@@ -209,14 +210,19 @@ impl Bundle {
         self.usual
     }
 
-    /// Queues a frame. `false`: too many wait, the twin takes nothing.
-    pub(crate) fn queue(&mut self, frame: &Frame, data: Option<&Arc<Buffer>>) -> Result<bool, FrameFault> {
+    /// Queues a frame, its payload being the bytes of a buffer from some place on. `false`: too many wait, the twin takes
+    /// nothing.
+    pub(crate) fn queue(
+        &mut self,
+        frame: &Frame,
+        data: Option<(&Arc<Buffer>, usize)>,
+    ) -> Result<bool, FrameFault> {
         if !self.several && !self.packs {
             let Some(lane) = self.lanes.iter_mut().flatten().next() else { return Ok(true) };
             return lane.stream.queue(frame, data);
         }
         let length = frame.payload_length() as usize;
-        let payload = data.map(|data| data.first(length)).unwrap_or_default();
+        let payload = data.and_then(|(data, from)| data.bytes().get(from..from + length)).unwrap_or_default();
         if payload.len() != length {
             return Err(FrameFault::Limit { field: "payload length" });
         }
@@ -226,9 +232,9 @@ impl Bundle {
         let about = Payload { checksum, packed: packed.as_ref().map(|(_, length)| *length as u32) };
         let mut head = Vec::new();
         encode_with(frame, about, self.received as u32, &mut head)?;
-        let whole = data.filter(|_| length > 0).map(|data| (data.clone(), length));
-        let data = packed.or(whole);
-        let length = data.as_ref().map_or(0, |(_, length)| *length);
+        let whole = data.filter(|_| length > 0).map(|(data, from)| (data.clone(), from..from + length));
+        let data = packed.map(|(data, length)| (data, 0..length)).or(whole);
+        let length = data.as_ref().map_or(0, |(_, bytes)| bytes.len());
         self.queued = self.queued.max(frame.sequence);
         let number = self.choose(head.len() + length);
         if let Some(lane) = self.lanes.get_mut(number).and_then(Option::as_mut) {

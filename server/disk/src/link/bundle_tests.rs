@@ -57,7 +57,7 @@ impl Side {
         data.bytes_mut().fill(sequence as u8);
         let body = Body::Write { offset: 0, length };
         let frame = Frame { epoch: Epoch(1), session: Session(1), sequence, body };
-        assert!(self.bundle.queue(&frame, Some(&Arc::new(data))).unwrap());
+        assert!(self.bundle.queue(&frame, Some((&Arc::new(data), 0))).unwrap());
     }
 
     /// Lanes over which something was sent.

@@ -9,6 +9,7 @@ use crate::token::Token;
 use peer::block::{Frame, FrameFault, HEADER_BYTES, Header, checksum, decode_body, decode_header, encode};
 use rustix::net::{Shutdown, shutdown};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
@@ -93,10 +94,15 @@ impl Stream {
         let _ = shutdown(&*self.socket, Shutdown::Both);
     }
 
-    /// Queues a frame. `false`: too many wait, the twin takes nothing.
-    pub(crate) fn queue(&mut self, frame: &Frame, data: Option<&Arc<Buffer>>) -> Result<bool, FrameFault> {
+    /// Queues a frame, its payload being the bytes of a buffer from some place on. `false`: too many wait, the twin takes
+    /// nothing.
+    pub(crate) fn queue(
+        &mut self,
+        frame: &Frame,
+        data: Option<(&Arc<Buffer>, usize)>,
+    ) -> Result<bool, FrameFault> {
         let length = frame.payload_length() as usize;
-        let payload = data.map(|data| data.first(length)).unwrap_or_default();
+        let payload = data.and_then(|(data, from)| data.bytes().get(from..from + length)).unwrap_or_default();
         if payload.len() != length {
             return Err(FrameFault::Limit { field: "payload length" });
         }
@@ -109,13 +115,14 @@ impl Stream {
         }
         if let Some(last) = self.outgoing.back_mut() {
             encode(frame, sum, &mut last.head)?;
-            last.data = data.filter(|_| length > 0).map(|data| (data.clone(), length));
+            let data = data.filter(|_| length > 0);
+            last.data = data.map(|(data, from)| (data.clone(), from..from + length));
         }
         Ok(self.outgoing.len() <= OUTGOING_MAX)
     }
 
     /// Queues an encoded frame and its payload.
-    pub(crate) fn queue_encoded(&mut self, head: &[u8], data: Option<(Arc<Buffer>, usize)>) {
+    pub(crate) fn queue_encoded(&mut self, head: &[u8], data: Option<(Arc<Buffer>, Range<usize>)>) {
         let joins =
             self.outgoing.back().is_some_and(|last| last.data.is_none() && last.head.len() < SMALL_BYTES);
         if !joins {
@@ -144,7 +151,7 @@ impl Stream {
         }
         let (mut count, mut bytes) = (0, 0_usize);
         for piece in self.outgoing.iter().take(SEND_FRAMES) {
-            let length = piece.head.len() + piece.data.as_ref().map_or(0, |(_, length)| *length);
+            let length = piece.head.len() + piece.data.as_ref().map_or(0, |(_, bytes)| bytes.len());
             if count > 0 && bytes + length > SEND_BYTES {
                 break;
             }

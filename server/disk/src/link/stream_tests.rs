@@ -143,7 +143,7 @@ fn what_is_queued_goes_out_in_order_and_answers_share_a_piece() {
     for (sequence, length) in (1..).zip(LENGTHS) {
         let mut data = Buffer::new(length as usize).unwrap();
         data.bytes_mut()[..length as usize].copy_from_slice(&payload(length));
-        assert!(end.stream.queue(&write_frame(sequence, length), Some(&Arc::new(data))).unwrap());
+        assert!(end.stream.queue(&write_frame(sequence, length), Some((&Arc::new(data), 0))).unwrap());
         expected.extend(on_the_wire(&write_frame(sequence, length), &payload(length)));
     }
     for of in 0..10 {

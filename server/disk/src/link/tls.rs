@@ -197,8 +197,8 @@ impl Tls {
         let mut out = Vec::new();
         for piece in pieces {
             self.0.writer().write_all(&piece.head)?;
-            if let Some((data, length)) = &piece.data {
-                self.0.writer().write_all(data.first(*length))?;
+            if let Some((data, bytes)) = &piece.data {
+                self.0.writer().write_all(data.bytes().get(bytes.clone()).unwrap_or_default())?;
             }
         }
         while self.0.wants_write() {

@@ -150,6 +150,36 @@ impl Pool {
     }
 }
 
+/// Buffers that are made when they are needed and kept for the next until they are cleared; who takes them bounds how many.
+#[derive(Clone)]
+pub(crate) struct Spare {
+    shelf: Arc<Shelf>,
+    length: usize,
+}
+
+impl Spare {
+    /// None yet, each of `length` bytes.
+    pub(crate) fn new(length: usize) -> Self {
+        Spare { shelf: Arc::default(), length }
+    }
+
+    /// A buffer for so many bytes; a short one is made for the purpose and not kept. `None` without memory.
+    pub(crate) fn take(&self, length: usize) -> Option<Buffer> {
+        if length > self.length || length <= self.length / 16 {
+            return Buffer::new(length);
+        }
+        let kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let raw = kept.or_else(|| Raw::new(self.length))?;
+        Some(Buffer { raw: Some(raw), home: Some(self.shelf.clone()) })
+    }
+
+    /// Gives the memory of those not in use back.
+    pub(crate) fn clear(&self) {
+        let kept = std::mem::take(&mut *self.shelf.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(kept);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +199,18 @@ mod tests {
         drop(other);
         assert_eq!(pool.take().unwrap().len(), 8192);
         drop(second);
+    }
+
+    #[test]
+    fn spare_buffers_are_used_again_until_they_are_cleared() {
+        let spare = Spare::new(64 * 1024);
+        let mut first = spare.take(64 * 1024).unwrap();
+        first.bytes_mut()[5] = 7;
+        drop(first);
+        assert_eq!(spare.take(20_000).unwrap().bytes()[5], 7);
+        spare.clear();
+        assert_eq!(spare.take(64 * 1024).unwrap().bytes()[5], 0);
+        assert_eq!(spare.take(4096).unwrap().len(), 4096);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Piece {
     /// Bytes sent first.
     pub head: Vec<u8>,
-    /// Then the first so many bytes of this buffer.
-    pub data: Option<(Arc<Buffer>, usize)>,
+    /// Then these bytes of this buffer.
+    pub data: Option<(Arc<Buffer>, std::ops::Range<usize>)>,
 }
 
 /// What an operation keeps alive.
@@ -192,8 +192,9 @@ impl<T: Copy> Ring<T> {
         let mut vectors = Vec::with_capacity(pieces.len() * 2);
         for piece in &pieces {
             vectors.push(vector(piece.head.as_ptr().cast_mut(), piece.head.len()));
-            if let Some((data, length)) = &piece.data {
-                vectors.push(vector(data.pointer(), (*length).min(data.len())));
+            if let Some((data, bytes)) = &piece.data {
+                let (from, to) = (bytes.start.min(data.len()), bytes.end.min(data.len()));
+                vectors.push(vector(data.pointer().wrapping_add(from), to.saturating_sub(from)));
             }
         }
         // SAFETY: all zeroes is a valid msghdr: no name, no vectors, no control data.

@@ -590,7 +590,8 @@ impl World {
                     result = Err(OrderFault::NotEqual);
                 }
             }
-            DiskOrder::Admitted | DiskOrder::Report | DiskOrder::Guard { .. } => {}
+            DiskOrder::Admitted | DiskOrder::Rebuild { .. } | DiskOrder::Report | DiskOrder::Guard { .. } => {
+            }
             DiskOrder::Quit => {
                 assert_eq!(disk.role, Role::Fenced);
                 // The process ends; node starts it again.

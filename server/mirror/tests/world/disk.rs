@@ -1,6 +1,7 @@
 //! A disk that keeps unflushed writes in a cache and loses any part of them at a crash; one word for each 512 bytes.
 
 use mirror::action::ControlWrite;
+use mirror::input::ZERO_HASH;
 
 pub const SECTORS_PER_BLOCK: usize = 8;
 
@@ -86,6 +87,9 @@ impl Disk {
         let blocks = self.view[at..at + count].chunks(SECTORS_PER_BLOCK);
         blocks
             .map(|words| {
+                if words.iter().all(|word| *word == 0) {
+                    return ZERO_HASH;
+                }
                 let mut sum = [1u64, 2];
                 for word in words {
                     sum[0] = Chance(sum[0] ^ word).next();

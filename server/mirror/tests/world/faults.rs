@@ -126,7 +126,11 @@ impl World {
     /// The disk fails an operation; a write that failed may be there or not.
     pub fn fault(&mut self, side: usize, action: &Action) -> bool {
         let op = match action {
-            Action::WriteLocal { op, .. } | Action::ZeroLocal { op, .. } | Action::HashLocal { op, .. } => {
+            Action::WriteLocal { op, .. } | Action::ZeroLocal { op, .. } => *op,
+            Action::HashLocal { op, keep, .. } => {
+                if *keep {
+                    self.sides[side].buffers.insert(*op, Vec::new());
+                }
                 *op
             }
             Action::StoreControl { op, writes } => {

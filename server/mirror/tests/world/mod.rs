@@ -200,6 +200,7 @@ impl World {
             Data::Request(request) => it.requests[&request].words.clone(),
             Data::Payload(payload) => it.payloads[&payload].clone(),
             Data::Buffer(op) => it.buffers[&op].clone(),
+            Data::Part { op, from } => it.buffers[&op][from as usize / 512..].to_vec(),
         }
     }
 
@@ -230,13 +231,14 @@ impl World {
                 self.sides[side].doing.push((action, delay, Vec::new()));
             }
             Action::Send { frame, data } => {
-                let words = data.map(|data| self.data(side, data));
+                let length = frame.payload_length() as usize / 512;
+                let words = data.map(|data| self.data(side, data)[..length].to_vec());
                 if self.link_up {
                     self.wires[side].push_back((frame, words));
                 }
             }
             Action::Release { data } => match data {
-                Data::Request(_) => panic!("requests end with their reply"),
+                Data::Request(_) | Data::Part { .. } => panic!("not released: {data:?}"),
                 Data::Payload(payload) => assert!(self.sides[side].payloads.remove(&payload).is_some()),
                 Data::Buffer(op) => assert!(self.sides[side].buffers.remove(&op).is_some()),
             },
@@ -288,13 +290,22 @@ impl World {
                 let place = match into {
                     Data::Request(request) => OpId(u64::MAX - request.0),
                     Data::Buffer(op) => op,
-                    Data::Payload(_) => panic!("nothing is read into a payload"),
+                    Data::Payload(_) | Data::Part { .. } => panic!("nothing is read into {into:?}"),
                 };
+                let blocks = words.chunks(disk::SECTORS_PER_BLOCK).enumerate();
+                let mut zero = vec![0; words.len().div_ceil(8 * disk::SECTORS_PER_BLOCK)];
+                for (i, _) in blocks.filter(|(_, words)| words.iter().all(|word| *word == 0)) {
+                    zero[i / 8] |= 1 << (i % 8);
+                }
                 self.sides[side].buffers.insert(place, words);
-                (op, LocalResult::Done)
+                (op, if place == op { LocalResult::Read { zero } } else { LocalResult::Done })
             }
-            Action::HashLocal { op, range } => {
+            Action::HashLocal { op, range, keep } => {
                 let (first, count) = sectors(range);
+                if keep {
+                    let words = self.sides[side].disk.view[first..first + count].to_vec();
+                    self.sides[side].buffers.insert(op, words);
+                }
                 (op, LocalResult::Hashes(self.sides[side].disk.hashes(first, count)))
             }
             Action::FlushLocal { op } => {
