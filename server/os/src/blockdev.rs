@@ -241,9 +241,11 @@ impl HostBlockDevices {
         if self.swaps(same) {
             faults.push(BackingFault::Swap);
         }
+        // By name alone: to ask about another device's file is to wait for whoever serves it, a held mirror set for example.
+        let own = fs::canonicalize(path)?;
         for name in names_in(&self.sys.join("block")).iter().filter(|name| name.starts_with("loop")) {
             let behind = read_trimmed(&self.sys.join("block").join(name).join("loop/backing_file"));
-            if behind.is_some_and(|behind| same(Path::new(&behind))) {
+            if behind.is_some_and(|behind| own == Path::new(&behind)) {
                 faults.push(BackingFault::Held { by: format!("/dev/{name}") });
             }
         }
@@ -266,7 +268,11 @@ impl HostBlockDevices {
         let roots = tables.flatten().filter(|mount| mount.point == Path::new("/"));
         let mut disks = Vec::new();
         for mount in roots {
-            let by_source = || fs::metadata(&mount.source).ok().map(|found| number_of(found.rdev()));
+            let node = Path::new(&mount.source).starts_with("/dev");
+            let by_source = || {
+                let found = node.then(|| fs::metadata(&mount.source).ok()).flatten();
+                found.map(|found| number_of(found.rdev()))
+            };
             let number = if mount.device.0 == 0 { by_source() } else { Some(mount.device) };
             if let Some(node) = number.and_then(|number| self.node(number)) {
                 self.below(&node, DEPTH_MAX, &mut disks);
@@ -317,7 +323,10 @@ fn missing(path: &Path) -> Inspected {
 fn mounted(numbers: &[Number]) -> Option<String> {
     let tables = ["thread-self", "1"].into_iter().filter_map(|process| table(process).ok());
     let found = tables.flatten().find(|mount| {
-        let source = || fs::metadata(&mount.source).ok().filter(|found| found.file_type().is_block_device());
+        // Only device nodes are asked about: a file may be served by somebody who does not answer.
+        let node = Path::new(&mount.source).starts_with("/dev");
+        let found = || node.then(|| fs::metadata(&mount.source).ok()).flatten();
+        let source = || found().filter(|found| found.file_type().is_block_device());
         // File systems over several disks show a number of their own.
         let behind = (mount.device.0 == 0).then(source).flatten().map(|found| number_of(found.rdev()));
         numbers.contains(&behind.unwrap_or(mount.device))
