@@ -320,6 +320,8 @@ pub struct Server {
     pub node_pid: Option<i32>,
     /// Its data path, as seen from here.
     pub disk_pid: Option<i32>,
+    /// What outlives it, as seen from here.
+    pub keeper_pid: Option<i32>,
     /// The cluster as it sees it; nothing while it does not answer.
     pub view: Option<ClusterView>,
 }

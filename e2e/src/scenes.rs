@@ -129,6 +129,41 @@ pub fn kill_node(lab: &mut Lab) -> Result<u64> {
     Ok(away)
 }
 
+/// Kills the disk process of a server with `kill -9` and waits until another one is there and the pair is in sync, the group
+/// where it was, in the same term.
+///
+/// # Errors
+/// When the group moves or stops, or no new process comes.
+pub fn kill_disk(lab: &mut Lab, on: NodeId) -> Result<()> {
+    let active = lab.wait_healthy(RECOVER)?;
+    let (pid, epoch) = lab.wait("the disk process", NODE_BACK, |status| {
+        let epoch = status.server(active).ok()?.view.as_ref()?.groups.first()?.epoch;
+        Some((status.server(on).ok()?.disk_pid?, epoch))
+    })?;
+    signal_pid(pid, Signal::KILL)?;
+    lab.wait("a new disk process", NODE_BACK, |status| {
+        status.server(on).ok()?.disk_pid.filter(|new| *new != pid)
+    })?;
+    let now = lab.wait("the pair is in sync", RECOVER, |status| {
+        let active = status.healthy()?;
+        Some((active, status.server(active).ok()?.view.as_ref()?.groups.first()?.epoch))
+    })?;
+    ensure!(now == (active, epoch), "the group was on {active} in {epoch}, and is on {now:?}");
+    Ok(())
+}
+
+/// Kills the keeper of a server with `kill -9` and waits until another one is there.
+///
+/// # Errors
+/// When none comes.
+pub fn kill_keeper(lab: &mut Lab, on: NodeId) -> Result<()> {
+    let pid = lab.wait("the keeper", NODE_BACK, |status| status.server(on).ok()?.keeper_pid)?;
+    signal_pid(pid, Signal::KILL)?;
+    lab.wait("a new keeper", NODE_BACK, |status| {
+        status.server(on).ok()?.keeper_pid.filter(|new| *new != pid).map(|_| ())
+    })
+}
+
 /// The demo's group.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod counter_failover;
 mod cut_links;
+mod disk_kill;
 mod first_light;
 mod mirror_copy;
 mod mirror_crash;
@@ -91,6 +92,12 @@ const SHOWS: &[Show] = &[
         claim: "the manager killed ten times: the application does not notice; kept away too long, the group fails over",
         runs_program: true,
         run: node_kill::run,
+    },
+    Show {
+        name: "disk-kill",
+        claim: "the disk process killed under verified load, on either side, keeper and manager too: a pause, no error",
+        runs_program: true,
+        run: disk_kill::run,
     },
     Show {
         name: "sim-first",

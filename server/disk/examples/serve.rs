@@ -51,6 +51,8 @@ fn main() -> anyhow::Result<()> {
         state: folder.join("state"),
         volatile: arguments.iter().any(|argument| argument == "volatile"),
         volatile_seed: 1,
+        kept: false,
+        log: None,
         no_flush: false,
         volatile_delay_us: 0,
         volatile_fault: None,

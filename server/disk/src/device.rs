@@ -3,6 +3,7 @@
 
 use crate::fuse::wire::NAME;
 use crate::inbox::{Outbox, Outcome};
+use crate::keeper::client::{FrontRecord, Leaving};
 use crate::limits::{ATTACH, CLOSING, JOBS_MAX, STACK_BYTES, WRITE_MAX};
 use crate::options::Record;
 use anyhow::Context as _;
@@ -25,6 +26,12 @@ use std::time::{Duration, Instant};
 
 /// Lazily unmounted at most so often: left-overs of several killed predecessors may lie over one another.
 const STACKED_MAX: u32 = 16;
+
+/// Whether a device that a predecessor made is still there, over the file that this mount point shows.
+pub(crate) fn is_up(place: &Place, front: &FrontRecord) -> bool {
+    let file = place.mount.join(OsStr::from_bytes(NAME));
+    HostLoops.find(&file).is_ok_and(|found| found.iter().any(|device| device.number == front.number))
+}
 
 /// A device that is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,17 +64,25 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Sweeps what a killed predecessor left, then starts the thread.
+    /// Starts the thread. Without a device that is taken over (`opened`), what a killed predecessor left is swept first.
     ///
     /// # Errors
     /// No thread can be started, or the mount point cannot be made.
-    pub(crate) fn start(place: Place, outbox: Outbox) -> anyhow::Result<Self> {
-        sweep(&place).context("sweep what a killed disk process left")?;
-        std::fs::create_dir_all(&place.mount)
-            .with_context(|| format!("make the mount point {}", place.mount.display()))?;
+    pub(crate) fn start(
+        place: Place,
+        outbox: Outbox,
+        opened: Option<Opened>,
+        leaving: Leaving,
+    ) -> anyhow::Result<Self> {
+        if opened.is_none() {
+            sweep(&place).context("sweep what a killed disk process left")?;
+            // Not with a device taken over: a look at its mount point would wait for this process itself.
+            std::fs::create_dir_all(&place.mount)
+                .with_context(|| format!("make the mount point {}", place.mount.display()))?;
+        }
         let (jobs, queue) = sync_channel(JOBS_MAX);
         let thread = std::thread::Builder::new().name("device".into()).stack_size(STACK_BYTES);
-        thread.spawn(move || serve(&place, &queue, &outbox))?;
+        thread.spawn(move || serve(&place, &queue, &outbox, opened, &leaving))?;
         Ok(Worker { jobs })
     }
 
@@ -82,16 +97,20 @@ impl Worker {
     }
 }
 
-fn serve(place: &Place, queue: &Receiver<Job>, outbox: &Outbox) {
-    let mut opened: Option<Opened> = None;
+fn serve(
+    place: &Place,
+    queue: &Receiver<Job>,
+    outbox: &Outbox,
+    mut opened: Option<Opened>,
+    leaving: &Leaving,
+) {
     for job in queue {
         match job {
             Job::Open(op) => {
                 let result = match &opened {
                     Some(there) => Ok(there.clone()),
-                    None => {
-                        open(place, outbox).map_err(|error| fault(&error, "cannot offer the block device"))
-                    }
+                    None => open(place, outbox, leaving)
+                        .map_err(|error| fault(&error, "cannot offer the block device")),
                 };
                 opened = result.as_ref().ok().cloned();
                 if result.is_err() {
@@ -100,7 +119,7 @@ fn serve(place: &Place, queue: &Receiver<Job>, outbox: &Outbox) {
                 outbox.put(Outcome::FrontOpened { op, result });
             }
             Job::Close { op, abort } => {
-                let result = close(place, opened.as_ref(), abort);
+                let result = close(place, opened.as_ref(), abort, leaving);
                 let result = result.map_err(|error| fault(&error, "cannot withdraw the block device"));
                 if result.is_ok() {
                     opened = None;
@@ -135,10 +154,11 @@ fn mount_fuse(place: &Place) -> anyhow::Result<OwnedFd> {
     Ok(device)
 }
 
-fn open(place: &Place, outbox: &Outbox) -> anyhow::Result<Opened> {
+fn open(place: &Place, outbox: &Outbox, leaving: &Leaving) -> anyhow::Result<Opened> {
     let pid = std::process::id();
     let descriptor = mount_fuse(place)?;
     // From here on the loop must serve: opening the file waits for its answer to INIT.
+    let left = descriptor.try_clone()?;
     outbox.put(Outcome::FrontMounted { descriptor });
     let connection = HostFuse.number(&place.mount)?;
     let mut record = Record { pid, mount: place.mount.clone(), connection, device: None };
@@ -153,6 +173,8 @@ fn open(place: &Place, outbox: &Outbox) -> anyhow::Result<Opened> {
     };
     record.device = Some(device.number);
     write_record(place, &record)?;
+    // The keeper has it before anybody uses it.
+    leaving.front(Some((FrontRecord { path: device.path(), number: device.number }, left)));
     Ok(Opened { path: device.path(), number: device.number })
 }
 
@@ -160,13 +182,16 @@ fn write_record(place: &Place, record: &Record) -> anyhow::Result<()> {
     Ok(os::durable::write(&place.record, &serde_json::to_vec(record)?)?)
 }
 
-fn close(place: &Place, opened: Option<&Opened>, abort: bool) -> anyhow::Result<()> {
+fn close(place: &Place, opened: Option<&Opened>, abort: bool, leaving: &Leaving) -> anyhow::Result<()> {
     if abort {
+        leaving.front(None);
         sweep(place)?;
         return Ok(());
     }
     if let Some(opened) = opened {
         let held = claim(opened)?;
+        // Nobody uses it any more: there is nothing for a successor to go on with.
+        leaving.front(None);
         HostLoops.detach(opened.number)?;
         drop(held);
         wait_detached(place)?;

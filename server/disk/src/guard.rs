@@ -8,6 +8,7 @@ use os::link::{Lifetime, Network};
 use os::mount::{HostMounts, Mounts as _};
 use os::process::{HostProcesses, ProcessId, Processes as _, Stopped};
 use peer::control::{GuardedAddress, GuardedProcess};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use wire::Time;
 
 /// What is guarded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Guarded {
     pub addresses: Vec<GuardedAddress>,
     pub processes: Vec<GuardedProcess>,
@@ -47,11 +48,11 @@ impl Guard {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(crate) fn start(place: Place) -> std::io::Result<Self> {
+    pub(crate) fn start(place: Place, guarded: Guarded) -> std::io::Result<Self> {
         let (orders, queue) = sync_channel(JOBS_MAX);
         let until = Arc::new(AtomicU64::new(NONE));
-        let state =
-            State { until: until.clone(), guarded: Guarded::default(), node: false, held: false, place };
+        let held = !guarded.addresses.is_empty();
+        let state = State { until: until.clone(), guarded, node: false, held, place };
         let thread = std::thread::Builder::new().name("guard".into()).stack_size(STACK_BYTES);
         thread.spawn(move || watch(state, &queue))?;
         Ok(Guard { orders, until, fencing: None })
@@ -120,7 +121,7 @@ fn watch(mut state: State, queue: &Receiver<Order>) {
                 state.held |= !present && !state.guarded.addresses.is_empty();
             }
             Ok(Order::Fence(done)) => {
-                fence(&mut state);
+                fence_all(&state.place, &std::mem::take(&mut state.guarded));
                 let _ = done.try_send(());
             }
             Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
@@ -160,7 +161,7 @@ fn refresh(addresses: &[GuardedAddress]) {
     }
 }
 
-fn drop_addresses(addresses: &[GuardedAddress]) {
+pub(crate) fn drop_addresses(addresses: &[GuardedAddress]) {
     if addresses.is_empty() {
         return;
     }
@@ -179,11 +180,10 @@ fn drop_addresses(addresses: &[GuardedAddress]) {
 }
 
 /// Addresses first, then the device: whoever waits in the kernel for it gets an error and can be killed.
-fn fence(state: &mut State) {
+pub(crate) fn fence_all(place: &Place, guarded: &Guarded) {
     tracing::warn!("fenced: addresses, block device, processes and mounts of this set are taken away");
-    let guarded = std::mem::take(&mut state.guarded);
     drop_addresses(&guarded.addresses);
-    if let Err(error) = sweep(&state.place) {
+    if let Err(error) = sweep(place) {
         tracing::warn!(%error, "the block device cannot be withdrawn");
     }
     let processes = HostProcesses::default();

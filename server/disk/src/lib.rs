@@ -20,6 +20,7 @@ mod format;
 mod fuse;
 mod guard;
 mod inbox;
+pub mod keeper;
 mod limits;
 mod link;
 mod options;

@@ -20,6 +20,8 @@ pub const HASHERS: usize = 4;
 pub const WRITE_MAX: u32 = 1024 * 1024;
 /// Requests the kernel may have under way; its default of 12 costs a third of the throughput (DATA-PATH).
 pub const BACKGROUND_MAX: u16 = 256;
+/// Requests that a connection is drained of at most when it is taken over: many times [`BACKGROUND_MAX`].
+pub const UNANSWERED_MAX: usize = 16 * 1024;
 /// Requests taken from the kernel before what they caused is submitted: batches without letting the disk idle.
 pub const REQUESTS_PER_TURN: usize = 64;
 
@@ -85,6 +87,26 @@ pub const ATTACH: Duration = Duration::from_secs(10);
 pub const CLOSING: Duration = Duration::from_secs(1);
 /// How often the guard looks at the lease and refreshes addresses; kernel lifetimes are whole seconds.
 pub const GUARD: Duration = Duration::from_millis(200);
+/// How often the keeper looks at the leases, if none ends earlier.
+pub const KEEPER_LOOK: Duration = Duration::from_secs(1);
+/// A disk process that lives fences itself; one that has not so long after is stopped, and the keeper does it (microseconds).
+/// Within the margin that a promotion waits.
+pub const KEEPER_SLACK: u64 = 50_000;
+/// A message that is announced is there.
+pub const KEEPER_TAKE: Duration = Duration::from_millis(10);
+/// For an answer of the keeper: it starts a process or less.
+pub const KEEPER_ANSWER: Duration = Duration::from_secs(1);
+/// For a keeper to come up.
+pub const KEEPER_START: Duration = Duration::from_secs(1);
+/// How often a disk process looks whether its keeper lives, and tries again to tell it.
+pub const KEEPER_AGAIN: Duration = Duration::from_millis(100);
+/// Connections to the keeper: two for each set, and node's.
+pub const KEEPER_CONNECTIONS: usize = 128;
+/// So many deaths of a set's processes within [`DEATHS_WITHIN`] end it: what kills them each time would go on doing so, and the
+/// application is better off with an error here and a failover (DESIGN section 3).
+pub const DEATHS_MAX: usize = 5;
+/// See [`DEATHS_MAX`].
+pub const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 /// How long the end of the process waits for its own fence; the kernel's part takes milliseconds.
 pub const FENCE_WAIT: Duration = Duration::from_secs(3);
 /// Status messages for mere progress (`peer::control::FromDisk`).

@@ -47,6 +47,12 @@ pub struct DiskOptions {
     pub key_file: PathBuf,
     /// Folder for the record of what must be swept after a `kill -9` ([`crate::Record`]).
     pub state: PathBuf,
+    /// There is a keeper in the state folder, or is to be: a killed process is replaced (C12).
+    #[serde(default)]
+    pub kept: bool,
+    /// Where a process that the keeper starts writes what it has to say.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
     /// Test backing: what is not flushed is lost when the process is killed, or torn (DESIGN section 10).
     #[serde(default)]
     pub volatile: bool,

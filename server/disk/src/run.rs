@@ -2,10 +2,12 @@
 
 use crate::backing::{Backing, Direct, Volatile, alignment, open};
 use crate::control::Control;
-use crate::device::{Place, Worker};
+use crate::device::{Opened, Place, Worker, is_up};
 use crate::format::read_control;
-use crate::guard::Guard;
+use crate::fuse::unanswered;
+use crate::guard::{Guard, Guarded};
 use crate::inbox::inbox;
+use crate::keeper::client::{FrontRecord, Inheritance, Keeping, inherit};
 use crate::limits::{PRIORITY, RUN_BYTES, SPIN};
 use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
@@ -15,11 +17,12 @@ use crate::ring::memory::Spare;
 use crate::ring::{Ring, signal};
 use crate::turn::{Loop, Parts};
 use anyhow::{Context as _, ensure};
-use mirror::Mirror;
 use mirror::config::{Faults, MirrorConfig, MirrorTiming};
 use mirror::layout::{ControlArea, Superblock, control_bytes};
+use mirror::{Kept, Mirror};
 use os::clock::{BootClock, Clock as _};
 use rustix::mm::{MlockAllFlags, mlockall};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use wire::ids::MILLIS;
 
@@ -39,15 +42,11 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     let key = read_key(&options.key_file)?;
     std::fs::create_dir_all(&options.state)
         .with_context(|| format!("make the folder {}", options.state.display()))?;
+    let (Inheritance { kept, front, guarded }, keeper) = inherit(&options)?;
     let (inbox, outbox) = inbox().context("make the inbox")?;
-    let file = open(&options.backing, !options.volatile)?;
-    let area = read_area(&file, &options)?;
-    let place = Place {
-        mount: options.mount.clone(),
-        record: Record::path(&options.state, options.set),
-        block_size: alignment(&file),
-    };
-    let data_at = control_bytes(options.size);
+    // All that needs no disk first: a dead process's last writes may still be landing, and its lock with them. The twin too is
+    // met meanwhile.
+    let connector = Connector::start(meeting(&options, key), outbox.clone())?;
     let mut ring = Ring::new().context("set up io_uring: is it allowed (kernel.io_uring_disabled)?")?;
     let pools = Pools::new().context("no memory for the slots")?;
     let spare = Spare::new(RUN_BYTES);
@@ -61,19 +60,63 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
             "a test backing: what it is told to keep may be lost"
         );
     }
+    let file = open(&options.backing, !options.volatile)?;
+    let area = read_area(&file, &options)?;
+    let place = Place {
+        mount: options.mount.clone(),
+        record: Record::path(&options.state, options.set),
+        block_size: alignment(&file),
+    };
+    let data_at = control_bytes(options.size);
+    // The volatile backing dies with its process, as a disk's cache does with the power: nothing can be taken over.
+    let front = front.filter(|(front, _)| !options.volatile && is_up(&place, front));
+    let config = config(&options, area.superblock.cluster);
+    let (core, front) = core(config, area, &kept, front, &pools);
     let backing: Box<dyn Backing> = if options.volatile {
         let control = control_bytes(options.size);
         Box::new(Volatile::new(file, &options, control, outbox.clone())?)
     } else {
         Box::new(Direct::new(file, options.no_flush, spare.clone(), outbox.clone())?)
     };
-    let guard = Guard::start(place.clone())?;
-    let worker = Worker::start(place, outbox.clone())?;
+    let guarded = if front.is_some() { guarded } else { Guarded::default() };
+    let guard = Guard::start(place.clone(), guarded.clone())?;
+    let opened = front.as_ref().map(|(front, _)| Opened { path: front.path.clone(), number: front.number });
+    let left = front.as_ref().map(|(front, fd)| Ok::<_, std::io::Error>((front.clone(), fd.try_clone()?)));
+    let keeping = Keeping::start(&options, keeper, left.transpose()?, guarded)?;
+    let worker = Worker::start(place, outbox, opened, keeping.leaving())?;
     let control = Control::listen(&options.control)
         .with_context(|| format!("listen at {}", options.control.display()))?;
-    let connector = Connector::start(meeting(&options, key), outbox)?;
-    let config = MirrorConfig {
-        cluster: area.superblock.cluster,
+    give_back();
+    let serving = front.is_some();
+    tracing::info!(set = %options.set, side = %options.side, size = options.size, serving, "disk process ready");
+    let parts = Parts {
+        ring,
+        core,
+        pools,
+        spare,
+        backing,
+        guard,
+        keeping,
+        worker,
+        control,
+        connector,
+        inbox,
+        signals,
+    };
+    let mut turning = Loop::new(parts, options.size, data_at);
+    if let Some((front, descriptor)) = front {
+        turning.take_over(descriptor, front.path).context("take over the front end of a dead process")?;
+    }
+    turning.begin();
+    turning.turn_until_exit(SPIN)?;
+    turning.end(&options);
+    tracing::info!(set = %options.set, side = %options.side, "disk process ends");
+    Ok(())
+}
+
+fn config(options: &DiskOptions, cluster: [u8; 16]) -> MirrorConfig {
+    MirrorConfig {
+        cluster,
         set: options.set,
         side: options.side,
         incarnation: options.incarnation,
@@ -84,16 +127,34 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
             ..MirrorTiming::default()
         },
         faults: Faults::default(),
-    };
-    let core = Mirror::new(config, area, BootClock.now());
-    give_back();
-    tracing::info!(set = %options.set, side = %options.side, size = options.size, "disk process ready");
-    let parts =
-        Parts { ring, core, pools, spare, backing, guard, worker, control, connector, inbox, signals };
-    let mut turning = Loop::new(parts, options.size, data_at);
-    turning.turn_until_exit(SPIN)?;
-    tracing::info!(set = %options.set, side = %options.side, "disk process ends");
-    Ok(())
+    }
+}
+
+/// A front end that is taken over.
+type Front = Option<(FrontRecord, OwnedFd)>;
+
+/// The core: it goes on serving where a dead process left a front end and its record allows it, or starts as standby.
+fn core(
+    config: MirrorConfig,
+    area: ControlArea,
+    kept: &Kept,
+    front: Front,
+    pools: &Pools,
+) -> (Mirror, Front) {
+    if let Some((record, descriptor)) = front {
+        match unanswered(&descriptor, pools) {
+            Ok(ranges) => {
+                let now = BootClock.now();
+                if let Some(core) = Mirror::resume(config.clone(), area.clone(), kept, Some(&ranges), now) {
+                    tracing::info!(unanswered = ranges.len(), "goes on in place of a dead process");
+                    return (core, Some((record, descriptor)));
+                }
+                tracing::warn!("the device of a dead process ends: it did not serve by right");
+            }
+            Err(error) => tracing::warn!(%error, "the device of a dead process cannot be taken over"),
+        }
+    }
+    (Mirror::new(config, area, BootClock.now()), None)
 }
 
 /// The way to a state that lasts is some megabytes of code, resident around each step of it; C14 counts them.

@@ -6,12 +6,14 @@ use crate::device::Worker;
 use crate::fuse::{Front, Taken};
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
+use crate::keeper::client::Keeping;
 use crate::limits::{REQUESTS_PER_TURN, SPIN_REQUESTS_MAX};
 use crate::link::bundle::{Bundle, LaneFault};
 use crate::link::connect::Connector;
 use crate::link::handshake::Line;
 use crate::link::stream::{Step, Stream};
 use crate::link::tls::Tls;
+use crate::options::DiskOptions;
 use crate::pools::Pools;
 use crate::ring::memory::{Buffer, Spare};
 use crate::ring::{Completion, Ring};
@@ -46,6 +48,7 @@ pub(crate) struct Parts {
     pub spare: Spare,
     pub backing: Box<dyn Backing>,
     pub guard: Guard,
+    pub keeping: Keeping,
     pub worker: Worker,
     pub control: Control,
     pub connector: Connector,
@@ -116,6 +119,33 @@ impl Loop {
         }
     }
 
+    /// Goes on with a device that a dead process served: what it did not answer comes again.
+    ///
+    /// # Errors
+    /// The connection has ended meanwhile.
+    pub(crate) fn take_over(
+        &mut self,
+        descriptor: OwnedFd,
+        device: PathBuf,
+    ) -> Result<(), rustix::io::Errno> {
+        self.fronts += 1;
+        let front = Front::over(descriptor, self.fronts, self.size)?;
+        self.parts.ring.poll(Token::Front(self.fronts), front.descriptor());
+        (self.front, self.front_waits, self.device) = (Some(front), true, Some(device));
+        Ok(())
+    }
+
+    /// Everything is set up: the keeper takes it from here.
+    pub(crate) fn begin(&mut self) {
+        self.parts.keeping.note(self.parts.core.kept());
+        self.parts.keeping.begin();
+    }
+
+    /// The process ends in order: nobody is to follow it.
+    pub(crate) fn end(&self, options: &DiskOptions) {
+        self.parts.keeping.end(options);
+    }
+
     /// Turns until the core wants the process to end.
     ///
     /// # Errors
@@ -178,6 +208,7 @@ impl Loop {
     }
 
     fn perform_all(&mut self) {
+        self.parts.keeping.note(self.parts.core.kept());
         for action in self.parts.core.take_actions() {
             self.perform(action);
         }
@@ -511,11 +542,13 @@ impl Loop {
         let (orders, alive) = self.parts.control.read();
         for order in orders {
             if let DiskOrder::Guard { addresses, processes, mounts } = &order.order {
-                self.parts.guard.set(Guarded {
+                let guarded = Guarded {
                     addresses: addresses.clone(),
                     processes: processes.clone(),
                     mounts: mounts.iter().map(PathBuf::from).collect(),
-                });
+                };
+                self.parts.keeping.guarded(&guarded);
+                self.parts.guard.set(guarded);
             }
             self.feed(Input::Order(order));
         }

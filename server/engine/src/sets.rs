@@ -136,11 +136,13 @@ impl Set {
 
     /// Its process came or went: standing orders are given anew, answers to earlier ones no longer come.
     pub fn set_present(&mut self, present: bool, now: Time) {
-        if self.status.as_ref().is_some_and(|s| !matches!(s.role, Role::Standby | Role::Fenced)) {
-            self.before = Is::Unknown;
-        } else if self.status.is_some() {
-            self.before = Is::Absent;
-        }
+        self.before = match self.status.as_ref().map(|s| s.role) {
+            // It is replaced, and whoever uses it waits: nothing of the group changes (C12, `timing::DISK_AWAY`).
+            Some(Role::Active) => Is::Present,
+            Some(Role::Activating | Role::Deactivating) => Is::Unknown,
+            Some(Role::Standby | Role::Fenced) => Is::Absent,
+            None => self.before,
+        };
         self.present = present;
         self.present_since = now;
         self.status = None;

@@ -40,8 +40,10 @@ pub const ANNOUNCE_AT: [u64; 4] = [100 * MILLIS, 400 * MILLIS, SECOND, 3 * SECON
 pub const GOSSIP: u64 = 250 * MILLIS;
 /// Between two status messages when nothing changes.
 pub const GOSSIP_QUIET: u64 = 2 * SECOND;
-/// A disk process that is away for so long while its group runs counts as lost: node restarts it within a second.
-pub const DISK_AWAY: u64 = 3 * SECOND;
+/// A disk process that is away for so long while its group runs counts as lost. Its successor serves after some 100 ms (C12); where
+/// the dead one's writes take long to land it waits for them, and so does the application: longer than `io_limit`, which ends
+/// a slow disk that still answers, and shorter than what makes a person reach for the switch.
+pub const DISK_AWAY: u64 = 5 * SECOND;
 /// After a restart of the node process: its sets' processes connect and speak within this, or they are not there.
 pub const DISK_FIRST: u64 = SECOND;
 /// Restarts of a group on the same server within [`RESTART_PERIOD`] before it counts as failed (B6).

@@ -81,6 +81,10 @@ pub struct Faults {
     pub cool_before_bits: bool,
     /// A run of a rebuild counts as copied when the twin has the first of its parts.
     pub end_run_early: bool,
+    /// The successor of a killed process takes what was acknowledged for stable.
+    pub resume_without_unstable: bool,
+    /// The successor of a killed process forgets what will be asked again.
+    pub resume_without_ghosts: bool,
 }
 
 /// Requests of the front end that may wait or run: more than its own limit of 256 in the background (DATA-PATH).

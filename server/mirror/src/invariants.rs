@@ -60,6 +60,7 @@ impl Mirror {
             (
                 self.ranges.len()
                     <= writes.len()
+                        + self.requests.ghosts.len()
                         + self.requests.reads.len()
                         + self.requests.mends.len()
                         + self.applied.len()

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::mirror::Mirror;
+use crate::resume::Kept;
 use peer::control::Role;
 use wire::Time;
 
@@ -27,6 +28,23 @@ impl Lease {
     /// The lease of a fresh process.
     pub(crate) fn at_start(now: Time) -> Lease {
         Lease { last_grant: Some(now), ..Lease::default() }
+    }
+
+    /// The lease goes on in a successor: what was granted was granted to this host. One without end is not taken over by a side
+    /// that needs its twin: its end may have been ordered meanwhile.
+    pub(crate) fn resumed(kept: &Kept, needs_twin: bool, now: Time) -> Lease {
+        let ordered = kept.lease.filter(|until| until.is_some() || !needs_twin);
+        let fence_after_us = match (kept.lease.flatten(), kept.fence_at) {
+            (Some(until), Some(fence)) => fence.since(until),
+            (_, None) | (None, _) => 0,
+        };
+        // Until the node process connects it is away.
+        let node_away_since = kept.node_away_since.or(Some(now));
+        Lease { ordered, fence_after_us, node_away_since, ..Lease::at_start(now) }
+    }
+
+    pub(crate) fn node_away_since(&self) -> Option<Time> {
+        self.node_away_since
     }
 
     /// No lease, for a new term; who grants and who is away stays.

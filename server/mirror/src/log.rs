@@ -153,6 +153,14 @@ impl ActivityLog {
         });
     }
 
+    /// Every block of every hot extent counts as unstable: which ones are is not known.
+    pub(crate) fn all_unstable(&mut self) {
+        for slot in self.slots.values_mut() {
+            slot.since = [u64::MAX; WORDS];
+        }
+        self.unstable = self.slots.keys().copied().collect();
+    }
+
     /// Whether nothing is unstable.
     pub(crate) fn stable(&self) -> bool {
         self.unstable.is_empty()

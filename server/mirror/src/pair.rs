@@ -324,6 +324,7 @@ impl Mirror {
         self.moved = true;
         self.lost_unstable();
         self.unstable_at = None;
+        self.ghosts_dirty();
         let forget = self.config.faults.forget_unstable_on_put_out;
         let mut open = Vec::new();
         for (id, writing) in self.requests.writes.iter_mut().filter(|(_, writing)| writing.issued) {

@@ -7,6 +7,7 @@ use crate::log::{Heat, blocks};
 use crate::mend::Mend;
 use crate::mirror::{Mirror, Op};
 use crate::pair::{Awaited, Pair};
+use crate::resume::Ghost;
 use crate::watch::HELD_US;
 use peer::block::{Body, PAYLOAD_BYTES_MAX, SECTOR_BYTES, ZERO_BYTES_MAX};
 use peer::control::Role;
@@ -33,6 +34,8 @@ pub(crate) struct Requests {
     pub(crate) no_room: VecDeque<u64>,
     /// Writes that wait for a store, with its mark.
     pub(crate) heating: Vec<(u64, u64)>,
+    /// Writes that a process before this one did not answer, until they are asked again.
+    pub(crate) ghosts: BTreeMap<u64, Ghost>,
 }
 
 /// What a held request wants.
@@ -70,6 +73,8 @@ pub(crate) struct Writing {
     pub(crate) range: Range,
     pub(crate) content: Content,
     pub(crate) began: Time,
+    /// Its extents were hot before it was asked again.
+    pub(crate) pinned: bool,
     /// The extents are hot and the local disk has been asked.
     pub(crate) issued: bool,
     /// errno of the local disk, 0 if it was good.
@@ -91,7 +96,7 @@ impl Requests {
     }
 
     pub(crate) fn idle(&self) -> bool {
-        self.count() == 0
+        self.count() == 0 && self.ghosts.is_empty()
     }
 }
 
@@ -134,7 +139,7 @@ impl Mirror {
         }
     }
 
-    fn fits(&self, range: Range, most: u32) -> bool {
+    pub(crate) fn fits(&self, range: Range, most: u32) -> bool {
         let length = u64::from(range.length);
         range.length > 0
             && range.length <= most
@@ -150,12 +155,16 @@ impl Mirror {
         }
         match wanted {
             Wanted::Write(range, content) => {
+                if self.adopt(request, range, content) {
+                    return;
+                }
                 let id = self.fresh();
                 let writing = Writing {
                     request,
                     range,
                     content,
                     began: self.now,
+                    pinned: false,
                     issued: false,
                     local: None,
                     twin: Twin::NotSent,
@@ -180,6 +189,9 @@ impl Mirror {
     /// The claim is granted: make the extents hot, then begin.
     pub(crate) fn write_granted(&mut self, id: u64) {
         let Some(writing) = self.requests.writes.get(&id) else { return };
+        if writing.pinned {
+            return self.issue_write(id);
+        }
         let (offset, length) = (writing.range.offset, u64::from(writing.range.length));
         let hot = self.log.is_hot(offset, length);
         match self.log.pin(offset, length, self.store.next_mark(), self.now) {
@@ -348,6 +360,9 @@ impl Mirror {
     }
 
     fn claim_granted(&mut self, id: u64) {
+        if self.ghost_granted(id) {
+            return;
+        }
         if self.requests.writes.contains_key(&id) {
             self.write_granted(id);
         } else if self.requests.reads.contains_key(&id) {

@@ -39,7 +39,7 @@ fn run(seed: u64, steps: usize, faults: Faults) -> Result<World, (String, Vec<St
 fn random_schedules_lose_nothing_and_heal() {
     let first: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let many: u64 = std::env::var("SEEDS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(25);
-    let (mut acknowledged, mut switches, mut rebuilds, mut mended) = (0, 0, 0, 0);
+    let (mut acknowledged, mut switches, mut rebuilds, mut mended, mut replaced) = (0, 0, 0, 0, 0);
     for seed in first..first + many {
         match run(seed, 4_000, Faults::default()) {
             Ok(world) => {
@@ -47,6 +47,7 @@ fn random_schedules_lose_nothing_and_heal() {
                 switches += world.switches;
                 rebuilds += world.rebuilds;
                 mended += world.mended;
+                replaced += world.replaced;
             }
             Err((fault, trace)) => {
                 let tail = trace.len().saturating_sub(400);
@@ -59,12 +60,28 @@ fn random_schedules_lose_nothing_and_heal() {
         acknowledged > 100 * many && switches > many && rebuilds > many / 2 && mended > many / 8,
         "{acknowledged} {switches} {rebuilds} {mended}"
     );
+    assert!(replaced > many / 2, "{replaced}");
 }
 
 fn found(name: &str, faults: Faults, seeds: u64) {
     let found = (1..=seeds).find_map(|seed| run(seed, 4_000, faults).err().map(|(fault, _)| (seed, fault)));
     let (seed, fault) = found.unwrap_or_else(|| panic!("{name}: not found in {seeds} seeds"));
     println!("{name}: seed {seed}: {}", fault.chars().take(120).collect::<String>());
+}
+
+/// So are those of a successor.
+#[test]
+fn bugs_of_a_successor_are_found() {
+    let none = Faults::default();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = catch_unwind(|| {
+        found("resume_without_ghosts", Faults { resume_without_ghosts: true, ..none }, 400);
+        found("resume_without_unstable", Faults { resume_without_unstable: true, ..none }, 400);
+    });
+    drop(std::panic::take_hook());
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 /// Each known bug put back is found: the checkers see what they are there for.

@@ -9,7 +9,7 @@ use disk::control::{Decoder, encode};
 use engine::Input;
 use os::blockdev::HostBlockDevices;
 use os::mount::{HostMounts, Mounts as _};
-use os::process::{HostProcesses, ProcessId, Processes as _, Spec};
+use os::process::{HostProcesses, ProcessId, Processes as _};
 use peer::control::{DiskOrder, DiskStatus, FromDisk, RebuildResult, Role, Ticket, ToDisk};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ const ORDERS_MAX: usize = 256;
 const OWN_TICKETS: u64 = 1 << 63;
 /// Between two tries to reach or start a process, growing up to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Between two looks whether the keeper lives: its power is needed only when something else dies too.
+const KEEPER_EVERY: Duration = Duration::from_millis(500);
 /// For the process to take an order.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks whether a set that has fenced itself is out of use.
@@ -115,11 +117,10 @@ impl Heard {
     }
 }
 
-/// What one set's process needs.
-struct Keeper {
+/// What one set's process needs from this side.
+struct Tender {
     set: SetId,
     options: disk::DiskOptions,
-    log: PathBuf,
     pid_file: PathBuf,
     options_file: PathBuf,
     /// The backing as it was registered.
@@ -150,12 +151,12 @@ impl Disks {
             shape_file: backing::shape_file(data, set.id),
         };
         let sets = config.sets.iter().map(|set| (set.id, slot(set))).collect();
+        tokio::spawn(keep_keeper(data.file("run"), turns.clone()));
         let disks = Disks { sets: Arc::new(sets), next: Arc::new(AtomicU64::new(OWN_TICKETS)) };
         for set in &config.sets {
-            let keeper = Keeper {
+            let tender = Tender {
                 set: set.id,
                 options: options(config, set.id, me, data, host, backing),
-                log: data.disk_log(set.id),
                 pid_file: data.file(&format!("run/set-{}.pid.json", set.id.0)),
                 options_file: data.file(&format!("run/set-{}.json", set.id.0)),
                 shape_file: backing::shape_file(data, set.id),
@@ -164,7 +165,7 @@ impl Disks {
                 disks: disks.clone(),
                 turns: turns.clone(),
             };
-            tokio::spawn(keeper.run());
+            tokio::spawn(tender.run());
         }
         disks
     }
@@ -213,6 +214,18 @@ impl Disks {
     }
 }
 
+/// Sees to it that a keeper lives as long as this process.
+async fn keep_keeper(state: PathBuf, turns: mpsc::Sender<Turn>) {
+    while !turns.is_closed() {
+        let state = state.clone();
+        let ensured = tokio::task::spawn_blocking(move || disk::keeper::ensure(&state)).await;
+        if let Ok(Err(fault)) = ensured {
+            tracing::warn!("the keeper is not there: {fault:#}");
+        }
+        sleep(KEEPER_EVERY).await;
+    }
+}
+
 fn options(
     config: &ClusterConfig,
     set: SetId,
@@ -242,6 +255,8 @@ fn options(
         io_limit_ms: config.timing.io_limit_ms.into(),
         encrypt: config.encrypts(set),
         pack: found.is_some_and(|set| set.traffic.pack),
+        kept: true,
+        log: Some(data.disk_log(set)),
         volatile: backing != Backing::Plain,
         volatile_seed: u64::from_le_bytes(host.0[..8].try_into().unwrap_or_default()),
         no_flush: backing == Backing::VolatileLying,
@@ -262,20 +277,26 @@ pub fn backing_of(set: &wire::config::SetConfig, me: NodeId) -> PathBuf {
     PathBuf::from(if me == NodeId(1) { first } else { second })
 }
 
-impl Keeper {
+impl Tender {
     async fn run(self) {
         let mut pause = BACK_OFF.0;
         while !self.turns.is_closed() {
             match UnixStream::connect(&self.options.control).await {
                 Ok(stream) => {
                     pause = BACK_OFF.0;
+                    // The keeper may have replaced it.
+                    if !self.lives()
+                        && let Err(fault) = tokio::task::block_in_place(|| self.start())
+                    {
+                        tracing::debug!(set = %self.set, "its pid is not known: {fault:#}");
+                    }
                     if let Err(end) = self.talk(stream).await {
                         tracing::warn!(set = %self.set, "the disk process went away: {end:#}");
                     }
                 }
                 Err(_) if self.lives() || self.disks.is_held(self.set) => {}
-                Err(_) => match self.start() {
-                    Ok(id) => tracing::info!(set = %self.set, pid = id.pid, "disk process started"),
+                Err(_) => match tokio::task::block_in_place(|| self.start()) {
+                    Ok(id) => tracing::info!(set = %self.set, pid = id.pid, "disk process runs"),
                     Err(fault) => tracing::warn!(set = %self.set, "disk process not started: {fault:#}"),
                 },
             }
@@ -296,23 +317,16 @@ impl Keeper {
         kept.filter(|(_, host)| *host == self.options.incarnation).map(|(id, _)| id)
     }
 
+    /// Has the keeper start the process, unless it has done so by itself; gives which it is.
     fn start(&self) -> anyhow::Result<ProcessId> {
         backing::unchanged(&HostBlockDevices::default(), &self.shape_file, &self.options.backing)?;
-        fs::create_dir_all(&self.options.mount)
-            .or_else(|fault| if self.options.mount.exists() { Ok(()) } else { Err(fault) })
-            .with_context(|| format!("make {}", self.options.mount.display()))?;
+        // The mount point is left alone: a look at it may wait for the very process that is to be started.
         // For whoever else starts it, such as a service manager after an upgrade.
         os::durable::write(&self.options_file, &serde_json::to_vec(&self.options)?)?;
-        let mut spec = Spec {
-            program: std::env::current_exe().context("find the program's own file")?,
-            arguments: vec!["disk".into(), serde_json::to_string(&self.options)?],
-            output: Some(self.log.clone()),
-            ..Spec::default()
-        };
-        if let Ok(level) = std::env::var("RUST_LOG") {
-            spec.environment.insert("RUST_LOG".into(), level);
-        }
-        let id = self.processes.start(&spec)?;
+        let pid = disk::keeper::start(&self.options)?;
+        let started =
+            os::proc::stat(pid).context("the disk process ended at once: its log tells why")?.started;
+        let id = ProcessId { pid, started };
         fs::write(&self.pid_file, serde_json::to_vec(&(id, self.options.incarnation))?)?;
         Ok(id)
     }

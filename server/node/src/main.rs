@@ -55,6 +55,12 @@ enum Command {
         /// Options as JSON.
         options: String,
     },
+    /// Holds what a killed disk process leaves and starts its successor; started by the node process, or by a disk process.
+    #[command(hide = true)]
+    Keeper {
+        /// The server's state folder.
+        state: std::path::PathBuf,
+    },
     #[command(flatten)]
     Operator(cli::Command),
 }
@@ -91,6 +97,10 @@ fn run(program: Program) -> anyhow::Result<ExitCode> {
         }
         Some(Command::DiskFormat { options }) => {
             disk::format(&serde_json::from_str(&options)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Keeper { state }) => {
+            disk::keeper::keep(&state)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Node(options)) => block_on(node::run(options)),

@@ -91,6 +91,10 @@ impl World {
 
     fn app_request(&mut self, host: usize, group: GroupId, life: u64, set: SetId, wish: Wish) {
         let mounted = self.hosts[host].kernel.mounts.get(&(group, set)).copied();
+        if self.hosts[host].kernel.held.get(&set).is_some_and(|held| Some(held.process) == mounted) {
+            // It waits in the kernel.
+            return;
+        }
         let Some(disk) =
             self.hosts[host].disks.get_mut(&set).filter(|d| d.front && Some(d.process) == mounted)
         else {

@@ -380,15 +380,20 @@ impl World {
 
     fn lease_ended(&mut self, host: usize, set: SetId, process: u64) {
         self.trace.step(self.queue.now(), Column::Server(host), || format!("{set}: the lease has ended"));
-        let group = self.group_of(set);
         let Some(disk) = self.disk_of(host, set, process) else { return };
         disk.lease_ended = true;
+        self.drop_addresses(host, set);
+    }
+
+    /// What is guarded of a set's group loses its addresses.
+    pub fn drop_addresses(&mut self, host: usize, set: SetId) {
+        let group = self.group_of(set);
         // The node process keeps the guard's list of addresses up to date (`DiskOrder::Guard`).
         self.hosts[host].kernel.addresses.retain(|(g, _), _| *g != group);
     }
 
     /// A set has fenced itself: the application is killed, the address dropped, the file system unmounted lazily.
-    fn fence_host_side(&mut self, host: usize, set: SetId) {
+    pub fn fence_host_side(&mut self, host: usize, set: SetId) {
         self.trace.step(self.queue.now(), Column::Server(host), || format!("{set}: fenced"));
         let group = self.group_of(set);
         let kernel = &mut self.hosts[host].kernel;

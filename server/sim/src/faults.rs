@@ -194,7 +194,7 @@ impl World {
                 }
             }
             Fault::NodeKill { host, .. } => self.kill_node(host, false),
-            Fault::DiskKill { host, set } => self.kill_disk(host, set, "killed"),
+            Fault::DiskKill { host, set } => self.kill_disk(host, set, crate::keeper::KILLED),
             Fault::Freeze { host, back } => {
                 if self.hosts[host].powered {
                     self.hosts[host].frozen_until = now + back;

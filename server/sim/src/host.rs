@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::clock::Clock;
 use crate::disk::{Disk, FlushMark};
+use crate::keeper::Held;
 use crate::net::{ConnId, Machine};
 use crate::queue::Instant;
 use engine::action::{ActionId, StoreToken};
@@ -90,6 +91,8 @@ pub struct Kernel {
     pub addresses: BTreeMap<(GroupId, IpAddr), Instant>,
     /// Applications.
     pub apps: BTreeMap<GroupId, App>,
+    /// Front ends whose disk process was killed, held by the keeper.
+    pub held: BTreeMap<SetId, Held>,
 }
 
 impl Kernel {

@@ -13,6 +13,7 @@ pub mod faults;
 pub mod ghost;
 pub mod host;
 pub mod invariants;
+pub mod keeper;
 pub mod links;
 pub mod liveness;
 pub mod machines;

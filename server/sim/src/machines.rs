@@ -180,14 +180,19 @@ impl World {
 
     /// A disk process starts, once what its predecessor had under way is done.
     pub fn start_disk(&mut self, host: usize, set: SetId, node: u64) {
-        let now = self.queue.now();
         let h = &self.hosts[host];
         if h.node.as_ref().is_none_or(|n| n.process != node) || h.disks.contains_key(&set) {
             return;
         }
+        self.launch_disk(host, set, Event::StartDisk { host, set, node });
+    }
+
+    /// Starts a disk process as soon as nothing of its predecessor is under way; `again` is tried until then.
+    pub fn launch_disk(&mut self, host: usize, set: SetId, again: Event) {
+        let now = self.queue.now();
+        let h = &self.hosts[host];
         if h.io.values().any(|io| io.set == set) {
-            self.queue.after(5_000, Event::StartDisk { host, set, node });
-            return;
+            return self.queue.after(5_000, again);
         }
         let (id, incarnation, time) = (h.id, h.incarnation, h.time(now));
         let bytes = h.media[&set].read_control(mirror::layout::control_bytes(self.set_size(set)));
@@ -212,9 +217,13 @@ impl World {
             MirrorConfig { cluster: CLUSTER, set, side: id, incarnation, timing, faults: self.bugs.mirror };
         let process = self.fresh_process();
         self.trace.step(now, Column::Server(host), || format!("{set}: disk process {process} starts"));
+        let (mirror, held) = match self.resumed(host, set, &config, &area) {
+            Some((mirror, held)) => (mirror, Some(held)),
+            None => (Mirror::new(config, area, time), None),
+        };
         let disk = DiskProcess {
             process,
-            mirror: Mirror::new(config, area, time),
+            mirror,
             wake: None,
             node: None,
             socket_due: [now; 2],
@@ -229,8 +238,13 @@ impl World {
             lease_ended: true,
         };
         self.hosts[host].disks.insert(set, disk);
+        if let Some(held) = held {
+            self.take_front(host, set, process, held);
+        }
         let delay = self.rng.range(SPAWN.0, SPAWN.1);
-        self.queue.after(delay, Event::SocketOpened { host, set, node, disk: process });
+        if let Some(node) = self.hosts[host].node.as_ref().map(|n| n.process) {
+            self.queue.after(delay, Event::SocketOpened { host, set, node, disk: process });
+        }
         self.queue.after(GUARD, Event::Guard { host, set, process });
         self.dial_later(host, Some(set), process);
         self.drain_mirror(host, set, process);
@@ -246,8 +260,10 @@ impl World {
             let reset = self.rng.percent(50);
             self.close(conn, end, reset);
         }
-        let group = self.group_of(set);
-        self.break_app(host, group, "its device is gone");
+        if why != crate::keeper::KILLED || !self.hold_front(host, set, &disk) {
+            let group = self.group_of(set);
+            self.break_app(host, group, "its device is gone");
+        }
         // A child's end is seen by its parent, connected or not.
         if let Some(node) = disk.node.or(self.hosts[host].node.as_ref().map(|n| n.process)) {
             self.queue.after(100, Event::DiskGone { host, set, node });

@@ -310,7 +310,7 @@ impl World {
                     return Outcome::Failed { reason: "the file system is in use".into() };
                 }
                 let requests = self.hosts[host].disks.get(set).is_some_and(|d| !d.requests.is_empty());
-                if requests && !force {
+                if (requests || self.hosts[host].kernel.held.contains_key(set)) && !force {
                     return Outcome::Unknown { reason: "input and output hangs".into() };
                 }
                 self.hosts[host].kernel.mounts.remove(&(*group, *set));

@@ -16,7 +16,7 @@ use engine::action::{ActionId, Step};
 use engine::input::Outcome;
 use mirror::MirrorTiming;
 use mirror::action::OpId;
-use mirror::input::{LocalFault, LocalResult};
+use mirror::input::{LocalFault, LocalResult, RequestId};
 use peer::block::Frame;
 use peer::cluster::ClusterMessage;
 use peer::control::{FromDisk, ToDisk};
@@ -92,6 +92,12 @@ pub enum Event {
     StartNode { host: usize, boots: u64 },
     /// A disk process is started by its node process.
     StartDisk { host: usize, set: SetId, node: u64 },
+    /// The keeper starts the successor of a killed disk process.
+    Replace { host: usize, set: SetId, boots: u64 },
+    /// The keeper looks at the lease of a set without process.
+    Keep { host: usize, set: SetId, boots: u64 },
+    /// The kernel asks a successor what its predecessor did not answer.
+    Again { host: usize, set: SetId, process: u64, request: RequestId },
     /// A disk process keeps addresses alive while its node process is away.
     Guard { host: usize, set: SetId, process: u64 },
     /// A fault begins.
@@ -360,6 +366,9 @@ impl World {
             Event::StartNode { host, boots } => self.start_node(host, boots),
             Event::StartDisk { host, set, node } => self.start_disk(host, set, node),
             Event::Guard { host, set, process } => self.guard(host, set, process),
+            Event::Replace { host, set, boots } => self.replace(host, set, boots),
+            Event::Keep { host, set, boots } => self.keep(host, set, boots),
+            Event::Again { host, set, process, request } => self.asked_again(host, set, process, request),
             Event::Fault(place) => self.fault_begins(place),
             Event::Mend(fault) => self.fault_ends(fault),
             Event::Operator { host, what } => self.command(host, what),
@@ -394,6 +403,9 @@ fn target(event: &Event) -> Option<usize> {
         | Event::StartNode { host, .. }
         | Event::StartDisk { host, .. }
         | Event::Guard { host, .. }
+        | Event::Replace { host, .. }
+        | Event::Keep { host, .. }
+        | Event::Again { host, .. }
         | Event::Operator { host, .. } => Some(*host),
         // The kernel's own, or told apart at delivery.
         Event::Deliver { .. }

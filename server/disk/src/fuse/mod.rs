@@ -2,7 +2,7 @@
 
 pub(crate) mod wire;
 
-use crate::limits::{BACKGROUND_MAX, LARGE_BYTES, SMALL_BYTES, WRITE_MAX};
+use crate::limits::{BACKGROUND_MAX, LARGE_BYTES, SMALL_BYTES, UNANSWERED_MAX, WRITE_MAX};
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
 use mirror::input::{Input, Range, RequestId};
@@ -72,6 +72,56 @@ pub(crate) struct Pending {
     rest: Option<Rest>,
 }
 
+/// Has the kernel send again whatever was read from this connection and not answered.
+fn ask_again(descriptor: impl AsFd) -> Result<(), Errno> {
+    rustix::io::write(descriptor, &wire::resend()).map(drop)
+}
+
+/// The ranges of all writes that a dead process read from a connection and did not answer, and of those that wait to be read.
+/// They come again at the next [`ask_again`].
+///
+/// # Errors
+/// The kernel does not send again, or the connection has ended.
+pub(crate) fn unanswered(descriptor: impl AsFd, pools: &Pools) -> Result<Vec<Range>, Errno> {
+    ask_again(&descriptor)?;
+    let mut slot = pools.take(LARGE_BYTES).ok_or(Errno::NOMEM)?;
+    let mut ranges = Vec::new();
+    // New ones come meanwhile, but no more than the kernel lets be under way: each is held back by its own wait.
+    for _ in 0..UNANSWERED_MAX {
+        let mut head = [0; HEAD_AND_ARGS];
+        let read = rustix::io::readv(
+            &descriptor,
+            &mut [IoSliceMut::new(&mut head), IoSliceMut::new(slot.bytes_mut())],
+        );
+        match read {
+            Ok(_) => {
+                if let Ok((_, request)) = wire::parse(&head) {
+                    note_range(request, &mut ranges);
+                }
+            }
+            Err(Errno::AGAIN) => return Ok(ranges),
+            Err(Errno::INTR | Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::OVERFLOW)
+}
+
+/// Notes what a request would have written, in the pieces in which it is handed to the core.
+fn note_range(request: Request<'_>, ranges: &mut Vec<Range>) {
+    if let Request::Write { offset, size } = request {
+        ranges.push(Range { offset, length: size });
+    }
+    if let Request::Allocate { offset, length, .. } = request {
+        let (mut at, end) = (offset, offset.saturating_add(length));
+        while at < end && ranges.len() < UNANSWERED_MAX {
+            let part = (end - at).min(u64::from(ZERO_BYTES_MAX));
+            ranges.push(Range { offset: at, length: part as u32 });
+            at += part;
+        }
+    }
+}
+
 /// A FUSE connection.
 pub(crate) struct Front {
     descriptor: OwnedFd,
@@ -86,6 +136,8 @@ pub(crate) struct Front {
     written: bool,
     /// A read that waits for a slot: (unique, offset, size).
     parked: Option<(u64, u64, u32)>,
+    /// The kernel sends again what a dead process did not answer, and not all of it has come yet.
+    again: bool,
 }
 
 impl Front {
@@ -100,7 +152,20 @@ impl Front {
             ready: None,
             written: false,
             parked: None,
+            again: false,
         }
+    }
+
+    /// Takes a connection over from a dead process: all that it did not answer comes again.
+    ///
+    /// # Errors
+    /// The kernel does not send again: it is older than Linux 6.9, or the connection has ended.
+    pub(crate) fn over(descriptor: OwnedFd, serial: u32, size: u64) -> Result<Self, Errno> {
+        ask_again(&descriptor)?;
+        let mut front = Front::new(descriptor, serial, size, 1);
+        // What was written before this process is not known: every flush reaches the disks.
+        (front.written, front.again) = (true, true);
+        Ok(front)
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -139,9 +204,10 @@ impl Front {
         if let Some((unique, offset, size)) = self.parked.take() {
             return self.read(pools, unique, offset, size);
         }
-        let Some(mut slot) = self.ready.take().or_else(|| pools.take(LARGE_BYTES)) else {
-            return Taken::Stalled;
-        };
+        let slot = self.ready.take().or_else(|| pools.take(LARGE_BYTES));
+        // What comes again may be waited for by all that holds the slots: memory beside them, as much as was under way.
+        let slot = slot.or_else(|| self.again.then(|| Buffer::new(LARGE_BYTES)).flatten());
+        let Some(mut slot) = slot else { return Taken::Stalled };
         let mut head = [0; HEAD_AND_ARGS];
         let read = rustix::io::readv(
             &self.descriptor,
@@ -154,7 +220,10 @@ impl Front {
                 return match error {
                     // ENOENT: the request was interrupted before it could be read.
                     Errno::INTR | Errno::NOENT => Taken::Served,
-                    Errno::AGAIN => Taken::Empty,
+                    Errno::AGAIN => {
+                        self.again = false;
+                        Taken::Empty
+                    }
                     _ => Taken::Ended,
                 };
             }

@@ -144,6 +144,15 @@ fn decode(bytes: &[u8]) -> Option<(Head, Request<'_>)> {
     Some((head, request))
 }
 
+/// The notice that makes the kernel send again what was read and not answered (Linux 6.9; `FUSE_NOTIFY_RESEND`).
+pub(crate) fn resend() -> [u8; REPLY_HEAD] {
+    const NOTIFY_RESEND: i32 = 7;
+    let mut head = [0; REPLY_HEAD];
+    head[..4].copy_from_slice(&(REPLY_HEAD as u32).to_le_bytes());
+    head[4..8].copy_from_slice(&NOTIFY_RESEND.to_le_bytes());
+    head
+}
+
 /// A reply's head. `errno` 0 is success; `length` counts what follows.
 pub(crate) fn reply_head(unique: u64, errno: i32, length: usize) -> [u8; REPLY_HEAD] {
     let mut head = [0; REPLY_HEAD];

@@ -106,6 +106,8 @@ impl Host {
             key_file: folder.join("key"),
             state: folder.join("state"),
             volatile: false,
+            kept: false,
+            log: None,
             volatile_seed: u64::from(side.0),
             no_flush: false,
             volatile_delay_us: 0,

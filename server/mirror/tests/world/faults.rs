@@ -3,7 +3,7 @@
 use super::{Waits, World, fresh16, sectors};
 use mirror::action::Data;
 use mirror::input::LocalFault;
-use mirror::{Action, Input};
+use mirror::{Action, Input, Mirror};
 use std::collections::VecDeque;
 
 impl World {
@@ -28,6 +28,8 @@ impl World {
         it.incarnation = fresh16(&mut self.chance);
         it.crashed = true;
         self.gone(side);
+        self.sides[side].requests.clear();
+        self.sides[side].kept = None;
     }
 
     /// The process ends, the host stays: what was submitted comes to its end.
@@ -43,7 +45,17 @@ impl World {
                 _ => {}
             }
         }
+        let kept = self.sides[side].mirror.as_ref().map(Mirror::kept);
         self.gone(side);
+        let (keeps, quick) = (self.chance.one_in(2), self.chance.one_in(2));
+        let delay = self.chance.below(5_000);
+        let it = &mut self.sides[side];
+        it.kept = kept.filter(|kept| kept.serving && keeps);
+        if it.kept.is_none() {
+            it.requests.clear();
+        } else if quick {
+            it.ready_at = self.now + delay;
+        }
     }
 
     pub fn gone(&mut self, side: usize) {
@@ -51,7 +63,7 @@ impl World {
         let it = &mut self.sides[side];
         it.mirror = None;
         it.doing.clear();
-        it.requests.clear();
+        it.again.clear();
         it.payloads.clear();
         it.buffers.clear();
         it.status = None;
@@ -96,8 +108,12 @@ impl World {
             if self.sides[side].mirror.is_some() && (twin_well || self.chance.one_in(5)) {
                 if self.chance.one_in(900) {
                     self.crash(side);
-                } else if self.chance.one_in(1200) {
+                } else if self.chance.one_in(500) {
                     self.kill(side);
+                    // The twin's host goes too, before what is unstable was flushed.
+                    if self.sides[side].kept.is_some() && twin_well && self.chance.one_in(6) {
+                        self.crash(1 - side);
+                    }
                 }
             }
         }

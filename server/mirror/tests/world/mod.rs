@@ -11,7 +11,7 @@ use mirror::input::{LocalResult, PayloadId, Range, RequestId};
 use mirror::layout::{self, Format};
 use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
 use peer::block::Frame;
-use peer::control::{DiskStatus, FromDisk, Role, Ticket};
+use peer::control::{DiskOrder, DiskStatus, FromDisk, Role, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::{Generation, Incarnation, NodeId, SetId, Time};
 
@@ -50,6 +50,10 @@ pub struct Side {
     ready_at: u64,
     recovered: bool,
     connected: bool,
+    /// What the keeper holds of a process that was killed while it served; its front end is still up.
+    kept: Option<mirror::Kept>,
+    /// Requests that its successor has not been asked again.
+    again: Vec<RequestId>,
 }
 
 /// What the engine waits for.
@@ -85,6 +89,8 @@ pub struct World {
     pub rebuilds: u64,
     /// Reads that the twin served.
     pub mended: u64,
+    /// Killed processes whose successor went on serving.
+    pub replaced: u64,
     lease_us: Option<u64>,
     turns: u64,
 }
@@ -121,6 +127,8 @@ impl World {
                 ready_at: 0,
                 recovered: false,
                 connected: false,
+                kept: None,
+                again: Vec::new(),
             }
         };
         let sides = [side(1, &mut chance), side(2, &mut chance)];
@@ -145,6 +153,7 @@ impl World {
             switches: 0,
             rebuilds: 0,
             mended: 0,
+            replaced: 0,
             // Every third schedule has leases that lapse now and then.
             lease_us: seed.is_multiple_of(3).then_some(300_000),
             turns: 0,
@@ -169,11 +178,57 @@ impl World {
             faults: self.faults,
         };
         let area = ControlArea::read(&it.disk.control).expect("a control area survives everything");
-        it.mirror = Some(Mirror::new(config, area, Time(self.now)));
+        let ranges = it.requests.values().filter(|asked| asked.write).filter_map(|asked| asked.range);
+        let ranges: Vec<Range> = ranges.collect();
+        let kept = it.kept.take().unwrap_or_default();
+        // Some front ends cannot tell.
+        let told = (!self.chance.one_in(5)).then_some(ranges.as_slice());
+        let resumed = Mirror::resume(config.clone(), area.clone(), &kept, told, Time(self.now));
+        let (resumes, tells) = (resumed.is_some(), told.is_some());
+        it.mirror = Some(resumed.unwrap_or_else(|| Mirror::new(config, area, Time(self.now))));
         (it.fenced, it.bad) = (false, false);
         it.connected = false;
         it.status = None;
-        self.say(format!("{side} starts"));
+        self.say(format!("{side} starts, {}", if resumes { "resumed" } else { "as standby" }));
+        if resumes {
+            self.replaced += 1;
+            self.sides[side].again = self.sides[side].requests.keys().copied().collect();
+            // Without ghosts a new write might come before an old one, which the oracle's numbers do not allow.
+            while !tells && !self.sides[side].again.is_empty() {
+                self.ask_again(side);
+            }
+            if self.holder == Some(side) {
+                let until = self.lease_us.map(|lease| Time(self.now + lease));
+                self.order(side, DiskOrder::Lease { until, fence_after_us: 500_000 }, Waits::Other);
+            }
+        } else {
+            self.sides[side].requests.clear();
+        }
+    }
+
+    /// The kernel asks again what was not answered, one by one, in any order.
+    fn ask_again(&mut self, side: usize) {
+        let left = &self.sides[side].again;
+        if left.is_empty() {
+            return;
+        }
+        let mut at = self.chance.below(left.len() as u64) as usize;
+        // Of equal ranges the oracle wants the first one first: its numbers are in the order of asking.
+        let write = |request: &RequestId| self.sides[side].requests.get(request).is_some_and(|a| a.write);
+        if write(&left[at]) {
+            at = left.iter().position(write).unwrap_or(at);
+        }
+        let request = self.sides[side].again.remove(at);
+        let Some(asked) = self.sides[side].requests.get(&request) else { return };
+        let input = match (asked.range, asked.write) {
+            (Some(range), true) if asked.words.iter().all(|word| *word == 0) => {
+                Input::Zero { request, range, unmap: true }
+            }
+            (Some(range), true) => Input::Write { request, range },
+            (Some(range), false) => Input::Read { request, range },
+            (None, _) => Input::Flush { request },
+        };
+        self.input(side, input);
     }
 
     pub fn input(&mut self, side: usize, input: Input) {
@@ -348,6 +403,10 @@ impl World {
         let range = Range { offset, length: length as u32 };
         let (at, count) = sectors(range);
         let it = &mut self.sides[side];
+        // A new write may go before an old one of the same range that is to come again; the oracle's numbers may not.
+        if it.again.iter().any(|old| it.requests.get(old).is_some_and(|asked| asked.range == Some(range))) {
+            return;
+        }
         if kind == 0 {
             let before = it.least.iter().copied().enumerate().filter(|(s, v)| *v > it.safe[*s]).collect();
             it.requests
@@ -400,6 +459,11 @@ impl World {
                     let (frame, words) = self.wires[side].pop_front().unwrap();
                     self.deliver(1 - side, frame, words);
                 }
+            }
+        }
+        for side in 0..2 {
+            if self.chance.one_in(3) {
+                self.ask_again(side);
             }
         }
         self.disturb();

@@ -74,6 +74,8 @@ pub struct ServerStatus {
     pub node_pid: Option<u32>,
     /// Its disk process.
     pub disk_pid: Option<u32>,
+    /// The process that outlives it, as seen from the launcher's host.
+    pub keeper_pid: Option<u32>,
     /// The cluster as it sees it; nothing while it does not answer.
     pub view: Option<ClusterView>,
 }
@@ -149,6 +151,7 @@ async fn server(facts: &Facts, host: Host, id: u8) -> ServerStatus {
         image: image(&facts.folder, host),
         node_pid: pid("node"),
         disk_pid: pid("disk"),
+        keeper_pid: pid("keeper"),
         view: if alive { view(facts, host).await } else { None },
     }
 }
