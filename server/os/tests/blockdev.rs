@@ -274,3 +274,21 @@ fn removable_disks_and_those_that_the_kernel_has_stacked_something_on_are_refuse
         assert_eq!(host.inspect(&disk.path()).found.faults, [expected]);
     }
 }
+
+/// Whoever serves another loop device's file may not answer: the file is known by its name and never asked about.
+#[test]
+fn files_behind_other_loop_devices_are_compared_by_name_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().canonicalize().unwrap().join("image");
+    File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let sys = folder.path().join("sys");
+    fs::create_dir_all(sys.join("block/loop9/loop")).unwrap();
+    let behind = |path: &Path| {
+        fs::write(sys.join("block/loop9/loop/backing_file"), format!("{}\n", path.display())).unwrap();
+        HostBlockDevices::with_tables(&sys, Path::new("/proc/swaps")).inspect(&image).found.faults
+    };
+    let link = folder.path().join("link");
+    symlink(&image, &link).unwrap();
+    assert_eq!(behind(&link), [], "asking would have found out that it is the same file");
+    assert_eq!(behind(&image), [BackingFault::Held { by: "/dev/loop9".into() }]);
+}
