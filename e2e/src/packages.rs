@@ -33,7 +33,14 @@ const NEEDS: &[Need] = &[
 
 /// What only shows call.
 const SHOW_NEEDS: &[Need] = &[
-    Need { file: "/usr/bin/fio", package: "fio", why: "measures block devices" },
+    Need { file: "/usr/bin/fio", package: "fio", why: "measures block devices, verifies files" },
+    Need { file: "/usr/bin/stress-ng", package: "stress-ng", why: "a load on file systems like fsstress's" },
+    Need {
+        file: "/usr/lib/postgresql/15/bin/initdb",
+        package: "postgresql-15",
+        why: "a database on the mirror",
+    },
+    Need { file: "/usr/bin/setpriv", package: "util-linux", why: "a database does not run as root" },
     Need {
         file: "/usr/bin/qemu-storage-daemon",
         package: "qemu-system-common",

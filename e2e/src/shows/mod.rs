@@ -3,6 +3,7 @@
 mod counter_failover;
 mod cut_links;
 mod disk_kill;
+mod filesystems;
 mod first_light;
 mod mirror_copy;
 mod mirror_crash;
@@ -140,6 +141,12 @@ const SHOWS: &[Show] = &[
         claim: "a disk process stays small: 1 GiB under load, 4 TiB in sync, 4 TiB with one block in a hundred different",
         runs_program: true,
         run: mirror_memory::run,
+    },
+    Show {
+        name: "filesystems",
+        claim: "ext4, XFS and PostgreSQL on the mirror: power losses under load, clean checks, nothing synced or committed lost",
+        runs_program: true,
+        run: filesystems::run,
     },
     Show {
         name: "test-time",
