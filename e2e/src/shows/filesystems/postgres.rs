@@ -132,7 +132,7 @@ impl Server {
     }
 
     fn create(&self) -> Result<()> {
-        self.run(&self.tool("initdb"), &["--auth=trust", "--no-sync", "--no-locale", "--data-checksums"])?;
+        self.run(&self.tool("initdb"), &["--auth=trust", "--no-locale", "--data-checksums"])?;
         Ok(())
     }
 
