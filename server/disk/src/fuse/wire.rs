@@ -32,8 +32,9 @@ const HAS_RESEND: u64 = 1 << 39;
 /// ASYNC_DIO is the most important one: without it the loop device waits for each request (DATA-PATH).
 const WANTED: u64 = ASYNC_READ | BIG_WRITES | ASYNC_DIO | PARALLEL_DIROPS | MAX_PAGES | INIT_EXT | HAS_RESEND;
 
-/// Writes do not go through the page cache, several at once.
-const OPEN_DIRECT: u32 = 1 | 1 << 6;
+/// Writes do not go through the page cache (bit 0), several at once (bit 6), and a close asks for no flush (bit 5): a killed
+/// process that has the file open itself would wait for its own answer.
+const OPEN_DIRECT: u32 = 1 | 1 << 5 | 1 << 6;
 
 /// Head of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,6 +28,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("at_the_end_of_the_lease_addresses_go_and_requests_are_held", lease_end),
     ("a_higher_epoch_fences_the_holder_with_all_that_depends_on_it", fence),
     ("the_block_link_keeps_the_lease_while_the_node_process_is_away", node_away),
+    ("closing_the_front_ends_file_waits_for_nobody", closing),
     ("a_terminal_cannot_end_it_and_sigterm_only_a_standby", signals),
 ];
 
@@ -489,4 +490,25 @@ fn signals() {
     pair.two.signal(Signal::TERM);
     assert!(pair.two.ended().success());
     assert_eq!(pair.one.status().role, Role::Active);
+}
+
+/// A killed disk process closes the file of its own front end while nobody serves it any more: were the kernel to ask for a
+/// flush, the process would wait for itself for ever, with the lock on its backing.
+fn closing() {
+    let mut pair = Pair::new(|_| {});
+    let one = &mut pair.one;
+    one.start();
+    one.order(DiskOrder::LearnEpoch { epoch: Epoch(1), holder: NodeId(1) }).unwrap();
+    one.activate(Epoch(1), Generation([1; 16]));
+    let file = File::open(one.options.mount.join("data")).unwrap();
+    one.signal(Signal::STOP);
+    let (done, closed) = std::sync::mpsc::channel();
+    let closing = std::thread::spawn(move || {
+        drop(file);
+        done.send(()).unwrap();
+    });
+    let waited = closed.recv_timeout(Duration::from_secs(10));
+    one.signal(Signal::CONT);
+    closing.join().unwrap();
+    assert!(waited.is_ok(), "closing the file waits for the disk process");
 }
