@@ -41,19 +41,24 @@ impl Quorum {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(folder: &Path, images: [&Path; 2], (one, two): (&str, &str), address: &str) -> Result<Self> {
+    pub fn start(
+        folder: &Path,
+        images: &[String; 2],
+        (one, two): (&str, &str),
+        address: &str,
+    ) -> Result<Self> {
         let (source, shim, socket) =
             (folder.join("nodelay.c"), folder.join("nodelay.so"), folder.join("quorum.nbd"));
         fs::write(&source, NODELAY)?;
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).arg("-ldl");
         command::output(&mut cc, LIMIT)?;
-        let file = |name: &str, image: &Path| {
-            format!("driver=file,node-name={name},filename={},cache.direct=on,aio=native", image.display())
+        let file = |name: &str, image: &str| {
+            format!("driver=file,node-name={name},filename={image},cache.direct=on,aio=native")
         };
         let mut remote = inside(two);
         remote.arg("env").arg(format!("LD_PRELOAD={}", shim.display())).arg("qemu-storage-daemon");
-        remote.args(["--blockdev", &file("f", images[1]), "--nbd-server"]);
+        remote.args(["--blockdev", &file("f", &images[1]), "--nbd-server"]);
         remote.arg(format!("addr.type=inet,addr.host={address},addr.port={PORT}"));
         remote.args(["--export", "type=nbd,id=e,node-name=f,name=m,writable=on"]);
         let remote = remote.spawn().context("start qemu-storage-daemon")?;
@@ -63,7 +68,7 @@ impl Quorum {
             said.is_ok_and(|text| !text.trim().is_empty())
         })?;
         let mut local = inside(one);
-        local.arg("qemu-storage-daemon").args(["--blockdev", &file("pri", images[0]), "--blockdev"]);
+        local.arg("qemu-storage-daemon").args(["--blockdev", &file("pri", &images[0]), "--blockdev"]);
         local.arg(format!(
             "driver=nbd,node-name=sec,server.type=inet,server.host={address},server.port={PORT},export=m,\
              reconnect-delay=0"

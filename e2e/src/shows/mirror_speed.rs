@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,32 +35,40 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Every figure of one target and workload, a round each.
 type Rounds = BTreeMap<(&'static str, Workload), Vec<Figures>>;
 
-/// `rounds=3 seconds=2 only=` (words of workload names).
+/// `rounds=3 seconds=2`; `only=b,qd1` and `devices=loop,futago` narrow it down while one works on it.
 pub fn run(options: &Options) -> Result<Outcome> {
     let rounds = options.figure("rounds", 3)?;
     let seconds = options.figure("seconds", 2)? as f64;
-    let only = options.text("only").unwrap_or_default().to_owned();
+    let listed = |name: &'static str| {
+        move |word: &str| options.text(name).is_none_or(|words| words.split(',').any(|one| one == word))
+    };
+    let (wanted, present) = (listed("only"), listed("devices"));
     let folder = tempfile::Builder::new().prefix("futago-speed-").tempdir()?;
     let mut rig = Rig::new(&Plan { size: SIZE, filled: true, ..Plan::default() })?;
-    let images = images(folder.path(), &rig)?;
+    let image = |name: &str| image(folder.path(), &rig, name);
+    let mut targets: Vec<(&'static str, Target)> = Vec::new();
+    if present("raw") || present("raw2") {
+        let both = vec![image("raw")?, image("raw-2")?];
+        targets.push(("raw", Target::Files(both.iter().take(1).cloned().collect())));
+        targets.push(("raw2", Target::Files(both)));
+    }
+    let mut bare = None;
+    if present("loop") {
+        let attached = bare.insert(Loop::attach(&image("loop")?)?);
+        targets.push(("loop", Target::Files(vec![attached.0.clone()])));
+    }
+    let mut quorum = None;
+    if present("quorum") {
+        let names = (rig.one.namespace.as_str(), rig.two.namespace.as_str());
+        let images = [image("quorum-1")?, image("quorum-2")?];
+        let started = quorum.insert(Quorum::start(folder.path(), &images, names, "10.78.1.2")?);
+        targets.push(("quorum", Target::Nbd(started.uri())));
+    }
     rig.build()?;
-    let path = |name: &str| images[name].display().to_string();
-    let bare = Loop::attach(&images["loop"])?;
-    let two = [images["quorum-1"].as_path(), images["quorum-2"].as_path()];
-    let names = (rig.one.namespace.as_str(), rig.two.namespace.as_str());
-    let quorum = Quorum::start(folder.path(), two, names, "10.78.1.2")?;
-    let device = rig.one.device()?.display().to_string();
-    let targets: Vec<(&'static str, Target)> = vec![
-        ("raw", Target::Files(vec![path("raw")])),
-        ("raw2", Target::Files(vec![path("raw"), path("raw-2")])),
-        ("loop", Target::Files(vec![bare.0.clone()])),
-        ("quorum", Target::Nbd(quorum.uri())),
-        ("futago", Target::Files(vec![device])),
-    ];
-    let wanted = |workload: &Workload| only.is_empty() || only.split(',').any(|name| name == workload.name());
+    targets.push(("futago", Target::Files(vec![rig.one.device()?.display().to_string()])));
     let mut all = Rounds::new();
     for round in 0..rounds {
-        for workload in Workload::ALL.into_iter().filter(wanted) {
+        for workload in Workload::ALL.into_iter().filter(|one| wanted(one.name())) {
             for (name, target) in &targets {
                 if *name == "raw2" && workload != Workload::B {
                     continue;
@@ -72,7 +80,6 @@ pub fn run(options: &Options) -> Result<Outcome> {
             }
         }
     }
-    drop(quorum);
     Ok(judge(&all))
 }
 
@@ -148,29 +155,23 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Images without holes for everything but the rig, which has its own: copies of its random content.
-fn images(folder: &Path, rig: &Rig) -> Result<BTreeMap<&'static str, PathBuf>> {
-    let source = rig.one.image();
-    let skip = rig.one.data_at()?;
-    let mut all = BTreeMap::new();
-    for name in ["raw", "raw-2", "loop", "quorum-1", "quorum-2"] {
-        let path = folder.join(name);
-        let mut dd = Command::new("dd");
-        dd.arg(format!("if={}", source.display())).arg(format!("of={}", path.display()));
-        dd.args(["bs=4M", "iflag=skip_bytes", "oflag=direct", "conv=fsync", "status=none"]);
-        dd.arg(format!("skip={skip}"));
-        command::output(&mut dd, LIMIT)?;
-        anyhow::ensure!(fs::metadata(&path)?.len() == SIZE, "{name} has the wrong length");
-        all.insert(name, path);
-    }
-    Ok(all)
+/// An image without holes for a device that is not ours: a copy of ours' random content. Its path.
+fn image(folder: &Path, rig: &Rig, name: &str) -> Result<String> {
+    let path = folder.join(name);
+    let mut dd = Command::new("dd");
+    dd.arg(format!("if={}", rig.one.image().display())).arg(format!("of={}", path.display()));
+    dd.args(["bs=4M", "iflag=skip_bytes", "oflag=direct", "conv=fsync", "status=none"]);
+    dd.arg(format!("skip={}", rig.one.data_at()?));
+    command::output(&mut dd, LIMIT)?;
+    anyhow::ensure!(fs::metadata(&path)?.len() == SIZE, "{name} has the wrong length");
+    Ok(path.display().to_string())
 }
 
 /// A bare loop device with direct I/O.
 struct Loop(String);
 
 impl Loop {
-    fn attach(image: &Path) -> Result<Self> {
+    fn attach(image: &str) -> Result<Self> {
         let mut losetup = Command::new("losetup");
         losetup.args(["--find", "--show", "--direct-io=on"]).arg(image);
         Ok(Self(command::output(&mut losetup, LIMIT)?.trim().to_owned()))

@@ -28,6 +28,7 @@ mod perform;
 mod pools;
 mod ring;
 mod run;
+mod spin;
 mod token;
 mod turn;
 mod zero;

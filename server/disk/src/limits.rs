@@ -29,13 +29,17 @@ pub const REQUESTS_PER_TURN: usize = 64;
 pub const RING_ENTRIES: u32 = 256;
 /// Completion entries: four times the submissions, so that a burst never overflows.
 pub const RING_COMPLETIONS: u32 = 1024;
-/// Busy-poll before sleeping: most of a single write's latency is wake-ups (DATA-PATH).
-pub const SPIN: Duration = Duration::from_micros(50);
-/// Busy-poll only while at most so many requests are under way: at depth it gains nothing.
-pub const SPIN_REQUESTS_MAX: usize = 2;
+/// Busy-poll before sleeping: most of a single write's latency is wake-ups (DATA-PATH). Longer than a fast disk takes for a
+/// write and its flush, so that one who waits for each is met awake.
+pub const SPIN: Duration = Duration::from_micros(250);
+/// Waits that must have ended soon enough, one after another, before spinning is begun.
+pub const SPIN_AFTER: u32 = 4;
+/// Spins in vain, one after another, that end it.
+pub const SPIN_VAIN_MAX: u32 = 3;
 
-/// Nice value of the process: a write passes it four times, and each wait for a processor is part of the write's time.
-pub const PRIORITY: i32 = -10;
+/// Nice value of the process: everybody's. It is started by a thread of node that goes before others; a process that spins
+/// must not, or the threads it waits for do not get the processor (a flush after each write: a quarter of the speed).
+pub const PRIORITY: i32 = 0;
 
 /// Frames of one send: with [`SEND_BYTES`] the length of a batch.
 pub const SEND_FRAMES: usize = 64;

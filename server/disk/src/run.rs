@@ -8,7 +8,7 @@ use crate::fuse::unanswered;
 use crate::guard::{Guard, Guarded};
 use crate::inbox::inbox;
 use crate::keeper::client::{FrontRecord, Inheritance, Keeping, inherit};
-use crate::limits::{PRIORITY, RUN_BYTES, SPIN};
+use crate::limits::{PRIORITY, RUN_BYTES};
 use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
 use crate::options::{DiskOptions, Record};
@@ -108,7 +108,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         turning.take_over(descriptor, front.path).context("take over the front end of a dead process")?;
     }
     turning.begin();
-    turning.turn_until_exit(SPIN)?;
+    turning.turn_until_exit()?;
     turning.end(&options);
     tracing::info!(set = %options.set, side = %options.side, "disk process ends");
     Ok(())
@@ -213,9 +213,8 @@ fn meeting(options: &DiskOptions, key: Key) -> Meeting {
 
 /// Memory pressure must not stop the process that memory is written back through.
 fn harden() {
-    // Before any application that waits for its disk; the kernel threads that finish its I/O inherit it.
     if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::warn!(%error, "not given priority over applications: CAP_SYS_NICE is missing");
+        tracing::warn!(%error, "the priority given by its starter stays: CAP_SYS_NICE is missing");
     }
     // On fault: pages of the program that never ran need not be resident; its image is not on the mirror.
     let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;

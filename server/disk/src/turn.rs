@@ -7,7 +7,7 @@ use crate::fuse::{Front, Taken};
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
 use crate::keeper::client::Keeping;
-use crate::limits::{REQUESTS_PER_TURN, SPIN_REQUESTS_MAX};
+use crate::limits::{REQUESTS_PER_TURN, SPIN};
 use crate::link::bundle::{Bundle, LaneFault};
 use crate::link::connect::Connector;
 use crate::link::handshake::Line;
@@ -18,6 +18,7 @@ use crate::pools::Pools;
 use crate::ring::memory::{Buffer, Spare};
 use crate::ring::{Completion, Ring};
 use crate::run::give_back;
+use crate::spin::Spin;
 use crate::token::{DiskJob, Token};
 use crate::zero::Zeroing;
 use mirror::Mirror;
@@ -88,8 +89,7 @@ pub(crate) struct Loop {
     pub(crate) device: Option<PathBuf>,
     pub(crate) zeroing: Zeroing,
     pub(crate) exit: bool,
-    /// Something of the data path happened in this turn.
-    active: bool,
+    spin: Spin,
 }
 
 impl Loop {
@@ -115,7 +115,7 @@ impl Loop {
             device: None,
             zeroing: Zeroing::default(),
             exit: false,
-            active: false,
+            spin: Spin::default(),
         }
     }
 
@@ -150,17 +150,17 @@ impl Loop {
     ///
     /// # Errors
     /// The ring broke.
-    pub(crate) fn turn_until_exit(&mut self, spin: Duration) -> anyhow::Result<()> {
+    pub(crate) fn turn_until_exit(&mut self) -> anyhow::Result<()> {
         let ring = &mut self.parts.ring;
         ring.poll(Token::Inbox, self.parts.inbox.descriptor());
         ring.poll(Token::Signal, self.parts.signals.as_fd());
         ring.poll(Token::Listener, self.parts.control.listener());
         self.perform_all();
         while !self.exit {
-            let spin = if self.spins() { spin } else { Duration::ZERO };
             let limit = self.limit();
-            self.parts.ring.wait(limit, spin)?;
-            self.active = false;
+            let spin = if self.spin.pays() { SPIN } else { Duration::ZERO };
+            let waited = self.parts.ring.wait(limit, spin)?;
+            self.spin.learn(waited, SPIN);
             while let Some(completion) = self.parts.ring.next() {
                 self.complete(completion);
             }
@@ -181,12 +181,6 @@ impl Loop {
         let _ = self.parts.control.flush();
         self.parts.guard.finish();
         Ok(())
-    }
-
-    /// Spinning pays while single requests follow each other closely.
-    fn spins(&self) -> bool {
-        let busy = self.front.as_ref().map_or(0, Front::busy) + self.payloads.len();
-        self.active && busy <= SPIN_REQUESTS_MAX
     }
 
     fn limit(&self) -> Option<Duration> {
@@ -282,7 +276,6 @@ impl Loop {
     // ---- the local disk
 
     fn disk_done(&mut self, job: DiskJob, result: Result<usize, i32>, buffer: Option<Buffer>) {
-        self.active = true;
         let whole = |wanted: usize| match result {
             Ok(found) if found == wanted => Ok(LocalResult::Done),
             Ok(_) => Err(LocalFault { errno: libc::EIO }),
@@ -385,7 +378,6 @@ impl Loop {
             self.next_request = front.next();
             match taken {
                 Taken::Wanted(wanted) => {
-                    self.active = true;
                     self.feed(wanted.into());
                 }
                 Taken::Served => {}
@@ -496,7 +488,6 @@ impl Loop {
             }
             match bundle.step(&self.parts.pools, &mut self.parts.ring) {
                 Ok(Step::Frame(frame, payload)) => {
-                    self.active = true;
                     let payload = payload.map(|buffer| {
                         let id = PayloadId(self.next_payload);
                         self.next_payload += 1;

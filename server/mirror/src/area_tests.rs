@@ -6,15 +6,15 @@ use super::*;
 use crate::action::{Action, ControlWrite};
 use crate::config::{Faults, MirrorConfig, MirrorTiming};
 use crate::input::{Input, LocalResult, Range, RequestId};
-use crate::layout::PAGE_BLOCKS;
+use crate::layout::{EXTENT_BLOCKS, EXTENT_BYTES, PAGE_BLOCKS};
 use crate::mirror::Mirror;
 use peer::control::{DiskOrder, Ticket, ToDisk};
 use wire::ids::SECOND;
 use wire::{Generation, NodeId, SetId, Time};
 
 /// More extents than the activity log holds, in twelve pages.
-const SIZE: u64 = 1500 << 20;
-const EXTENTS: u64 = SIZE >> 20;
+const SIZE: u64 = 3000 << 20;
+const EXTENTS: u64 = SIZE / EXTENT_BYTES;
 
 /// One side that serves alone, on a disk that is its control area.
 struct Alone {
@@ -160,7 +160,7 @@ fn run(faults: Faults) -> Alone {
     let mut it = Alone::new(faults);
     for round in 0..2 {
         for i in 0..EXTENTS {
-            it.write((i * 7919 + round) % EXTENTS * 256 + (i + round * 31) % 256);
+            it.write((i * 7919 + round) % EXTENTS * EXTENT_BLOCKS + (i + round * 31) % EXTENT_BLOCKS);
         }
         it.now += 6 * SECOND;
         it.input(Input::DeadlineReached);

@@ -133,8 +133,9 @@ impl DirtyMap {
 
     /// Whether every set bit of this extent is on disk.
     pub(crate) fn saved(&self, extent: u32) -> bool {
-        let page = (u64::from(extent) * EXTENT_BLOCKS / PAGE_BLOCKS) as u32;
-        !self.unsaved.contains(page) && !self.saving.contains(page)
+        let first = u64::from(extent) * EXTENT_BLOCKS;
+        let pages = first / PAGE_BLOCKS..=(first + EXTENT_BLOCKS - 1) / PAGE_BLOCKS;
+        pages.map(|page| page as u32).all(|page| !self.unsaved.contains(page) && !self.saving.contains(page))
     }
 
     /// Whether any page waits for the disk because bits were set in it.

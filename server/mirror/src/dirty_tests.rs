@@ -90,14 +90,14 @@ fn pages_somebody_waits_for_go_first_and_each_is_stored_once() {
     map.set(30 * PAGE_BLOCKS, 1);
     map.must_save();
     map.set(0, 25 * PAGE_BLOCKS);
-    assert!(!map.must_saved() && !map.saved(30 * 127));
+    assert!(!map.must_saved() && !map.saved((30 * PAGE_BLOCKS / EXTENT_BLOCKS) as u32));
     let taken = map.take_pages(3);
     assert_eq!(taken.iter().map(|(page, _)| *page).collect::<Vec<_>>(), [30, 0, 1]);
     // Set while it is on its way: it must go again.
     map.set(5, 0);
     map.set(30 * PAGE_BLOCKS + 4, 1);
     map.pages_stored();
-    assert!(map.must_saved() && !map.saved(30 * 127) && map.saved(0));
+    assert!(map.must_saved() && !map.saved((30 * PAGE_BLOCKS / EXTENT_BLOCKS) as u32) && map.saved(0));
     let mut rest = 0;
     while map.has_pages_left() {
         rest += map.take_pages(32).len();

@@ -13,10 +13,10 @@
 //!   nobody acts on a superblock before it is durable.
 //! * **Activity log as whole snapshots.** 1008 extents fit one 4096-byte block, so each transaction writes the whole set
 //!   of hot extents to the next block of the ring: nothing to replay, no compaction, and a torn one leaves its
-//!   predecessor, which is true for the same reason. An extent is 1 MiB and 1008 of them make about 1 GiB: after a crash
-//!   comparing them takes about a second, and a writer that is at home in 1 GiB never pays for a transaction. The ring
+//!   predecessor, which is true for the same reason. An extent is 2 MiB and 1008 of them make about 2 GiB: after a crash
+//!   comparing them takes about two seconds, and a writer that is at home in 2 GiB never pays for a transaction. The ring
 //!   spreads the wear and keeps a damaged sector from taking the log with it.
-//! * **Dirty map in checksummed pages.** 4064 bytes of bits cover 127 extents. A torn or damaged page counts as all set:
+//! * **Dirty map in checksummed pages.** 4064 bytes of bits cover 127 MiB. A torn or damaged page counts as all set:
 //!   127 MiB copied for nothing, never one block too few. A page of zeros is damage too (see [`FreshArea`]).
 //! * **Version in the superblock.** An area of an older version is read; one whose superblocks name a newer version, even
 //!   one of them, is refused: the other may be out of date.
@@ -39,7 +39,7 @@ pub(crate) const MAP_OFFSET: u64 = 512 * 1024;
 /// Data begins on a multiple of this: the longest request stays aligned.
 const DATA_ALIGN: u64 = 1024 * 1024;
 /// Bytes of an extent of the activity log.
-pub const EXTENT_BYTES: u64 = 1024 * 1024;
+pub const EXTENT_BYTES: u64 = 2 * 1024 * 1024;
 /// Blocks of an extent.
 pub const EXTENT_BLOCKS: u64 = EXTENT_BYTES / BLOCK_BYTES;
 /// Blocks one page of the map covers.

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeSet;
 
-const SIZE: u64 = 1 << 30;
+const SIZE: u64 = 2 << 30;
 
 fn area() -> Vec<u8> {
     format(Format { cluster: [9; 16], set: SetId(3), side: NodeId(2), size: SIZE }).unwrap()

@@ -30,8 +30,8 @@ use wire::config::{
 };
 use wire::{ClusterConfig, GroupId, Incarnation, LinkId, NodeId, Operation, SetId};
 
-/// Bytes of a mirror set: four extents of 1 MiB, so that several are hot and several are not.
-pub const SET_BYTES: u64 = 4 << 20;
+/// Bytes of a mirror set: four extents, so that several are hot and several are not.
+pub const SET_BYTES: u64 = 8 << 20;
 /// The cluster of all runs.
 pub const CLUSTER: [u8; 16] = *b"simulatedcluster";
 

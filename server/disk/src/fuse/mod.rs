@@ -180,12 +180,6 @@ impl Front {
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
-
-    /// Requests under way.
-    pub(crate) fn busy(&self) -> usize {
-        self.pending.len()
-    }
-
     /// A request under way.
     pub(crate) fn pending(&mut self, request: RequestId) -> Option<&mut Pending> {
         self.pending.get_mut(&request)

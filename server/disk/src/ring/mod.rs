@@ -211,15 +211,17 @@ impl<T: Copy> Ring<T> {
         self.push(token, Hold::Nothing, true, entry);
     }
 
-    /// Submits what is queued and waits for a completion, at most until `limit` has passed; spins for `spin` first.
+    /// Submits what is queued and waits for a completion, at most until `limit` has passed; spins for `spin` first, leaving
+    /// the processor to whoever else wants it. Gives how long it waited.
     ///
     /// # Errors
     /// The ring is broken; nothing can go on.
-    pub(crate) fn wait(&mut self, limit: Option<Duration>, spin: Duration) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, limit: Option<Duration>, spin: Duration) -> io::Result<Duration> {
         self.refill();
+        let began = Instant::now();
         if !spin.is_zero() {
             self.ring.submit()?;
-            let end = Instant::now() + limit.map_or(spin, |limit| limit.min(spin));
+            let end = began + limit.map_or(spin, |limit| limit.min(spin));
             loop {
                 let queue = self.ring.submission();
                 if queue.taskrun() {
@@ -227,12 +229,12 @@ impl<T: Copy> Ring<T> {
                 }
                 drop(queue);
                 if !self.ring.completion().is_empty() {
-                    return Ok(());
+                    return Ok(began.elapsed());
                 }
                 if Instant::now() >= end {
                     break;
                 }
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
         }
         let time = limit.map(types::Timespec::from);
@@ -241,7 +243,9 @@ impl<T: Copy> Ring<T> {
             None => self.ring.submit_and_wait(1),
         };
         match submitted.map_err(|error| (error.raw_os_error(), error)) {
-            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
+            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {
+                Ok(began.elapsed())
+            }
             Err((_, error)) => Err(error),
         }
     }
