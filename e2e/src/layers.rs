@@ -10,6 +10,8 @@ use crate::{command, packages, paths};
 
 /// Seeds of the simulator that every run repeats.
 const FIXED_SEEDS: u64 = 500;
+/// Seeds of the mirror's own world that no run had before: some ten seconds.
+const MIRROR_SEEDS: u64 = 10_000;
 /// Seeds of the simulator that no run had before; the first is printed.
 const FRESH_SEEDS: u64 = 50;
 
@@ -176,7 +178,10 @@ fn sim() -> Result<()> {
         arguments.extend(["--seeds", &count, "--jobs", &jobs, "--quiet"]);
         cargo(&arguments, &[])?;
     }
-    Ok(())
+    let (from, count, jobs) = (fresh.to_string(), MIRROR_SEEDS.to_string(), jobs());
+    let mut arguments = vec!["run", "--locked", "--release", "-p", "sim", "--", "mirror", "--from", &from];
+    arguments.extend(["--seeds", &count, "--jobs", &jobs]);
+    cargo(&arguments, &[])
 }
 
 /// One job for each processor.

@@ -40,6 +40,7 @@ impl Copy {
             side: area.superblock.side,
             incarnation: area.superblock.incarnation,
             timing: MirrorTiming::default(),
+            hot_max: mirror::HOT_MAX,
             faults: Faults::default(),
         };
         Ok(Copy { core: Mirror::new(config, area, Time(0)), current, image, data_at })

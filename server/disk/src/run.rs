@@ -126,6 +126,7 @@ fn config(options: &DiskOptions, cluster: [u8; 16]) -> MirrorConfig {
             io_limit_us: options.io_limit_ms * MILLIS,
             ..MirrorTiming::default()
         },
+        hot_max: peer::block::HOT_MAX,
         faults: Faults::default(),
     }
 }

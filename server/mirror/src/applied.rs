@@ -76,7 +76,8 @@ impl Mirror {
         let id = self.fresh();
         let range = Range { offset, length };
         self.applied.insert(id, Applied { of, connection, range, work, started: false });
-        if self.ranges.claim(id, offset, u64::from(length), exclusive) {
+        let ordered = !self.config.faults.apply_without_order;
+        if !ordered || self.ranges.claim(id, offset, u64::from(length), exclusive) {
             self.apply(id);
         }
     }
@@ -226,7 +227,8 @@ impl Mirror {
         self.sb.history.truncate(HISTORY_MAX);
         self.sb.base = None;
         let mark = self.store.superblock();
-        self.promises.push(Promise { mark, what: Promised::Marked });
+        let hasty = self.config.faults.ready_before_mark;
+        self.promises.push(Promise { mark: if hasty { 0 } else { mark }, what: Promised::Marked });
     }
 
     /// The rebuild is complete: every block is here and flushed.
@@ -237,6 +239,10 @@ impl Mirror {
             return;
         }
         self.sb.base = history.first().copied();
+        // The greetings told of what was different then: judged by them, an activation after this would be refused.
+        if let Some(link) = &mut self.link {
+            link.made_equal(&history);
+        }
         self.sb.history = history;
         self.sb.consistent = true;
         self.sb.alone = false;
@@ -244,7 +250,8 @@ impl Mirror {
         self.sb.made_equal = true;
         self.forget_differences();
         let mark = self.store.superblock();
-        self.promises.push(Promise { mark, what: Promised::Built });
+        let hasty = self.config.faults.built_before_stored;
+        self.promises.push(Promise { mark: if hasty { 0 } else { mark }, what: Promised::Built });
     }
 
     /// Map and log of this side are of no more use: the twin has merged them or the copies are equal.
@@ -273,7 +280,8 @@ impl Mirror {
                 Promised::Marked => {
                     self.forget_differences();
                     let mark = self.store.superblock();
-                    self.promises.push(Promise { mark, what: Promised::Ready });
+                    let hasty = self.config.faults.ready_before_mark;
+                    self.promises.push(Promise { mark: if hasty { 0 } else { mark }, what: Promised::Ready });
                 }
                 Promised::Ready => {
                     if let Some(link) = &mut self.link {

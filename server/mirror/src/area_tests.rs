@@ -37,6 +37,7 @@ fn config(faults: Faults) -> MirrorConfig {
         side: NodeId(1),
         incarnation: Incarnation([1; 16]),
         timing: MirrorTiming::default(),
+        hot_max: peer::block::HOT_MAX,
         faults,
     }
 }

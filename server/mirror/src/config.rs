@@ -16,6 +16,8 @@ pub struct MirrorConfig {
     pub incarnation: Incarnation,
     /// Intervals.
     pub timing: MirrorTiming,
+    /// Extents the activity log holds at most: `peer::block::HOT_MAX`, less only where its edges are to be met.
+    pub hot_max: usize,
     /// Bugs put back; all false in the product.
     #[doc(hidden)]
     pub faults: Faults,
@@ -85,6 +87,34 @@ pub struct Faults {
     pub resume_without_unstable: bool,
     /// The successor of a killed process forgets what will be asked again.
     pub resume_without_ghosts: bool,
+    /// A write begins before its extent is hot on disk.
+    pub write_before_hot: bool,
+    /// The twin's map is not merged.
+    pub ignore_twin_map: bool,
+    /// A rebuild begins, and the twin forgets, before what differs is on disk.
+    pub join_before_saved: bool,
+    /// A rebuild's target takes writes before it is marked inconsistent on disk.
+    pub ready_before_mark: bool,
+    /// A rebuild's target says that it is whole before that is on disk.
+    pub built_before_stored: bool,
+    /// A standby is declared up to date while the survivor's map is not empty.
+    pub finish_with_map: bool,
+    /// A new life of the twin's host is taken for in sync without the register.
+    pub reborn_in_sync: bool,
+    /// Going alone does not wait for the new generation's store.
+    pub alone_before_stored: bool,
+    /// A session or term begins before what was submitted under an older one has ended.
+    pub session_without_drain: bool,
+    /// The standby does not order overlapping writes.
+    pub apply_without_order: bool,
+    /// Writes without an answer are not sent again on the next connection.
+    pub forget_resend: bool,
+    /// A twin whose disk was set back to an older state is taken as it comes.
+    pub ignore_set_back: bool,
+    /// That it was is forgotten at the next meeting.
+    pub forget_set_back: bool,
+    /// Answers are given after the end of the lease.
+    pub reply_without_lease: bool,
 }
 
 /// Requests of the front end that may wait or run: more than its own limit of 256 in the background (DATA-PATH).

@@ -42,4 +42,5 @@ pub use config::{Faults, MirrorConfig, MirrorTiming};
 pub use input::Input;
 pub use layout::ControlArea;
 pub use mirror::Mirror;
+pub use peer::block::HOT_MAX;
 pub use resume::Kept;

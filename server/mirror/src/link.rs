@@ -14,7 +14,7 @@ use crate::settle::Purpose;
 use peer::block::{Body, Frame, Hello, Refused};
 use peer::control::Role;
 use std::collections::{BTreeMap, VecDeque};
-use wire::{Epoch, NodeId, Session, Time};
+use wire::{Epoch, Generation, NodeId, Session, Time};
 
 /// Nonces remembered: keep-alives of one lease, with room; an echo of an older one grants nothing worth having.
 const NONCES_MAX: usize = 64;
@@ -71,6 +71,15 @@ impl Connection {
     /// This side's session and what it knew of its twin's when they met.
     pub(crate) fn met_at(&self) -> (Session, Session) {
         (self.offered, self.known_twin)
+    }
+
+    /// Both copies have become equal in this session: the twin's greeting says so from now on.
+    pub(crate) fn made_equal(&mut self, history: &[Generation]) {
+        let Some((hello, session)) = &mut self.hello else { return };
+        hello.history = history.to_vec();
+        (hello.base, hello.alone) = (history.first().copied(), false);
+        hello.twin_session = hello.twin_session.min(self.offered);
+        *session = (*session).max(self.known_twin);
     }
 }
 
@@ -302,6 +311,7 @@ impl Mirror {
             return;
         }
         let (mine, own_epoch, own_holder) = (self.sb.session, self.sb.epoch, self.sb.holder);
+        let set_back = hello.twin_session > mine && self.role == Role::Standby;
         let Some(link) = &mut self.link else { return };
         if link.hello.is_some() || link.offered != mine {
             self.close_link(LinkFault::Protocol);
@@ -315,6 +325,12 @@ impl Mirror {
             Purpose::Session { connection: link.number, epoch: link.epoch, holder, session: link.session };
         if let Some(link) = &mut self.link {
             link.phase = Phase::Storing;
+        }
+        if set_back && !self.config.faults.forget_set_back {
+            // This disk once held a higher session: it was set back to an older state. The session to come hides that from
+            // every later meeting, so in the same store this copy forgets what it was: all of it will be compared.
+            self.sb.history.clear();
+            self.sb.base = None;
         }
         self.settle.ask(purpose);
     }

@@ -40,6 +40,8 @@ pub(crate) struct ActivityLog {
     /// Extents with unstable blocks.
     unstable: BTreeSet<u32>,
     sequence: u64,
+    /// Most extents.
+    most: usize,
 }
 
 /// What making a range hot gave.
@@ -65,9 +67,9 @@ pub(crate) fn blocks(offset: u64, length: u64) -> (u64, u64) {
 
 impl ActivityLog {
     /// The log as a start finds it; every extent in it is suspect.
-    pub(crate) fn new(hot: &BTreeSet<u32>, sequence: u64) -> ActivityLog {
+    pub(crate) fn new(hot: &BTreeSet<u32>, sequence: u64, most: usize) -> ActivityLog {
         let slots = hot.iter().map(|extent| (*extent, Slot::default())).collect();
-        ActivityLog { slots, unstable: BTreeSet::new(), sequence }
+        ActivityLog { slots, unstable: BTreeSet::new(), sequence, most: most.min(HOT_MAX) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -97,7 +99,7 @@ impl ActivityLog {
     /// Pins the range's extents, taking slots for those not hot; `mark` is the store that will carry them.
     pub(crate) fn pin(&mut self, offset: u64, length: u64, mark: u64, now: Time) -> Heat {
         let missing = extents(offset, length).filter(|extent| !self.slots.contains_key(extent)).count();
-        if self.slots.len() + missing > HOT_MAX {
+        if self.slots.len() + missing > self.most {
             return Heat::Full;
         }
         let mut after = 0;

@@ -152,7 +152,7 @@ impl Mirror {
         // Of another life of the host it says nothing.
         sb.made_equal &= sb.incarnation == config.incarnation;
         Mirror {
-            log: ActivityLog::new(&hot, area.log_sequence),
+            log: ActivityLog::new(&hot, area.log_sequence, config.hot_max),
             lease: Lease::at_start(now),
             made_equal: sb.made_equal,
             sb,

@@ -224,8 +224,10 @@ impl Mirror {
     }
 
     pub(crate) fn advance_putting_out(&mut self) {
-        let store = &self.store;
-        let Some(done) = self.putting_out.take_if(|putting| store.reached(putting.mark)) else { return };
+        let (store, hasty) = (&self.store, self.config.faults.alone_before_stored);
+        let Some(done) = self.putting_out.take_if(|putting| hasty || store.reached(putting.mark)) else {
+            return;
+        };
         self.moved = true;
         self.alone_at = self.now;
         self.go_alone();

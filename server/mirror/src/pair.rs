@@ -17,6 +17,7 @@ use crate::rebuild::Rebuild;
 use crate::requests::Twin;
 use peer::block::Body;
 use peer::control::{Done, OrderFault, Role, Ticket};
+use wire::Session;
 use wire::alert::RebuildKind;
 
 /// What the active side does with its twin.
@@ -95,6 +96,9 @@ impl Mirror {
         let mut mine = self.standing();
         // Both stood at the sessions of their greetings when they met.
         (mine.session, mine.twin_session) = self.link.as_ref()?.met_at();
+        if self.config.faults.ignore_set_back {
+            mine.twin_session = Session(0);
+        }
         Some(compare(&mine, &Standing::of(hello, *session)))
     }
 
@@ -147,7 +151,7 @@ impl Mirror {
                 }
             }
             Pair::Merging(verdict) => {
-                if self.map.must_saved() {
+                if self.map.must_saved() || self.config.faults.join_before_saved {
                     self.moved = true;
                     self.merged(verdict);
                 }
@@ -169,13 +173,15 @@ impl Mirror {
     /// processes alone (DESIGN 5: "a new host incarnation does not" keep its writes).
     fn twin_reborn(&self) -> bool {
         let hello = self.link.as_ref().and_then(|link| link.hello.as_ref());
+        let hello = hello.filter(|_| !self.config.faults.reborn_in_sync);
         hello.is_some_and(|(hello, _)| self.unstable_at.is_some_and(|known| known != hello.incarnation))
     }
 
     fn learn_differences(&mut self, verdict: Verdict) {
         self.moved = true;
         let Some((hello, _)) = self.link.as_ref().and_then(|link| link.hello.as_ref()) else { return };
-        let (dirty, hot) = (hello.dirty, hello.hot.clone());
+        let dirty = if self.config.faults.ignore_twin_map { 0 } else { hello.dirty };
+        let hot = hello.hot.clone();
         self.rebuild_kind = match verdict {
             Verdict::Unknown(kind) => kind,
             _ if self.sb.compare_all => self.full_kind(),
@@ -253,6 +259,9 @@ impl Mirror {
         self.moved = true;
         let again = self.requests.writes.iter();
         let again = again.filter(|(_, writing)| writing.issued && writing.twin == Twin::NotSent);
+        // One that the local disk failed is answered, and its payload gone.
+        let again = again.filter(|(_, writing)| !writing.replied);
+        let again = again.filter(|_| !self.config.faults.forget_resend);
         let again: Vec<u64> = again.map(|(id, _)| *id).collect();
         for id in again {
             self.send_write(id);
@@ -379,6 +388,7 @@ impl Mirror {
         };
         let rebuilt =
             self.rebuild.as_ref().is_none_or(|rebuild| rebuild.is_done(&self.map)) && self.map.count() == 0;
+        let rebuilt = rebuilt || self.config.faults.finish_with_map;
         let next = match finish.stage {
             FinishStage::Draining { before } => {
                 let drained = self.requests.writes.keys().next().is_none_or(|oldest| *oldest >= before);
@@ -445,6 +455,9 @@ impl Mirror {
 
     /// Every write goes to both and no block is recorded as different.
     pub(crate) fn equal(&self) -> bool {
+        if self.config.faults.finish_with_map {
+            return self.joined();
+        }
         self.joined()
             && self.map.count() == 0
             && self.rebuild.as_ref().is_none_or(|rebuild| rebuild.is_done(&self.map))

@@ -90,11 +90,12 @@ impl Mirror {
     }
 
     fn settle_drained(&mut self) {
-        if !self.applied.is_empty() {
+        let hasty = self.config.faults.session_without_drain;
+        if !self.applied.is_empty() && !hasty {
             return;
         }
         self.moved = true;
-        if self.serving() || self.failed.is_some() {
+        if self.serving() || self.failed.is_some() || hasty {
             // The active side's own writes are not of an older session: they are sent again.
             self.settle_store();
             return;

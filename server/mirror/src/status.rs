@@ -80,6 +80,46 @@ impl Mirror {
         self.sb.base
     }
 
+    /// The current generation, for the same checkers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn generation(&self) -> Option<wire::Generation> {
+        self.sb.history.first().copied()
+    }
+
+    /// The role, without the rest of a status.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The local disk failed, without the words of a status.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Every write goes to both and the twin's map has been merged, for the same checkers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.joined()
+    }
+
+    /// Whether a block's bit is set, for the same checkers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_dirty(&self, block: u64) -> bool {
+        self.map.is_set(block)
+    }
+
+    /// In sync, equal and with nothing left to do for it, for the same checkers.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.role == Role::Active && self.equal() && self.rebuild.is_none() && self.finish.is_none()
+    }
+
     /// Tells the node process if there is something to tell.
     pub(crate) fn tell_status(&mut self) {
         if !self.told.present {

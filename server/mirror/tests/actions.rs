@@ -39,6 +39,7 @@ impl Desk {
             side: NodeId(1),
             incarnation: Incarnation([1; 16]),
             timing: MirrorTiming::default(),
+            hot_max: peer::block::HOT_MAX,
             faults: Faults::default(),
         };
         let mirror = Mirror::new(config, area, Time(0));

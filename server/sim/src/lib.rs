@@ -20,6 +20,7 @@ pub mod machines;
 pub mod net;
 pub mod node_shell;
 pub mod oracle;
+pub mod pair;
 pub mod queue;
 pub mod register_model;
 pub mod register_rules;

@@ -213,8 +213,15 @@ impl World {
             io_limit_us: u64::from(self.config.timing.io_limit_ms) * 1_000,
             ..MirrorTiming::default()
         };
-        let config =
-            MirrorConfig { cluster: CLUSTER, set, side: id, incarnation, timing, faults: self.bugs.mirror };
+        let config = MirrorConfig {
+            cluster: CLUSTER,
+            set,
+            side: id,
+            incarnation,
+            timing,
+            hot_max: peer::block::HOT_MAX,
+            faults: self.bugs.mirror,
+        };
         let process = self.fresh_process();
         self.trace.step(now, Column::Server(host), || format!("{set}: disk process {process} starts"));
         let (mirror, held) = match self.resumed(host, set, &config, &area) {

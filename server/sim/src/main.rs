@@ -1,5 +1,7 @@
 //! The simulator's command line: one seed with its trace, many seeds, the register's exhaustive check, bugs put back.
 
+mod mirror_cli;
+
 use sim::bugs;
 use sim::register_model::{self, Without};
 use sim::register_rules;
@@ -15,6 +17,7 @@ usage: sim SEED [--all]                    one run, traced; --all: heartbeats an
        sim --register                      the register's exhaustive check
        sim --bugs [NAME]                   each bug, or one, put back until it is found
        sim show [--seeds N]                seeds, bugs and register in one run; the last line is JSON
+       sim mirror ...                      the fast world of two mirrors alone: `sim mirror` tells its words
 exit codes: 0 ok, 127 crash, 128 liveness, 129 correctness, 2 wrong arguments";
 
 #[derive(Default)]
@@ -53,6 +56,10 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "mirror") {
+        return mirror_cli::main(words.get(1..).unwrap_or_default());
+    }
     let Some(arguments) = Arguments::read() else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -102,7 +109,7 @@ fn one(seed: u64, all: bool) -> ExitCode {
 }
 
 /// A seed nobody chose: the clock's.
-fn fresh() -> u64 {
+pub(crate) fn fresh() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(1, |d| d.as_secs().wrapping_mul(1_000_000))
 }

@@ -67,6 +67,8 @@ pub struct Oracle {
     /// Candidates of each sector in the order of their issue.
     sectors: BTreeMap<u64, Vec<WriteNumber>>,
     acknowledged: u64,
+    /// Unanswered writes that another copy may hold, and when a holder began to serve without them.
+    revenants: BTreeMap<WriteNumber, u64>,
 }
 
 impl Default for Oracle {
@@ -79,6 +81,7 @@ impl Default for Oracle {
             volatile: BTreeSet::new(),
             sectors: BTreeMap::new(),
             acknowledged: 0,
+            revenants: BTreeMap::new(),
         }
     }
 }
@@ -194,6 +197,7 @@ impl Oracle {
 
     /// Both copies are equal and count as in sync: all that is there is on both.
     pub fn in_sync(&mut self) {
+        self.revenants.clear();
         for number in &self.volatile {
             if let Some(write) = self.writes.get_mut(number) {
                 write.copies = BOTH;
@@ -217,8 +221,20 @@ impl Oracle {
         self.sectors.get(&sector).cloned().unwrap_or_else(|| vec![WriteNumber(0)])
     }
 
-    /// The value is a candidate that none of the `binding` ones supersedes.
+    /// As `check_candidates`, or the value is of a write that may come back.
     fn check(
+        &self,
+        sector: u64,
+        value: u64,
+        list: &[WriteNumber],
+        binding: impl Fn(&WriteNumber) -> bool,
+    ) -> Result<WriteNumber, Wrong> {
+        let found = self.check_candidates(sector, value, list, &binding);
+        found.or_else(|wrong| self.comes_back(sector, value, list, &binding).ok_or(wrong))
+    }
+
+    /// The value is a candidate that none of the `binding` ones supersedes.
+    fn check_candidates(
         &self,
         sector: u64,
         value: u64,
@@ -266,6 +282,43 @@ impl Oracle {
         Ok(())
     }
 
+    /// As `activated`, while a second copy counts as well that has everything answered and may hold unanswered writes that
+    /// this one lacks: should that copy be the next to serve, they may come back.
+    ///
+    /// # Errors
+    /// The first sector with a content that no history allows.
+    pub fn activated_beside(
+        &mut self,
+        copies: Hosts,
+        opened: u64,
+        content: impl Fn(u64) -> u64,
+    ) -> Result<(), Wrong> {
+        let open = self.writes.iter().filter(|(_, w)| w.answered.is_none() && w.begun <= opened);
+        let open: Vec<WriteNumber> = open.map(|(number, _)| *number).collect();
+        self.activated(copies, opened, content)?;
+        self.revenants.extend(open.into_iter().map(|number| (number, opened)));
+        Ok(())
+    }
+
+    /// Whether a value is of a write that may come back, and nothing binding was begun since it was passed over.
+    fn comes_back(
+        &self,
+        sector: u64,
+        value: u64,
+        list: &[WriteNumber],
+        binding: &impl Fn(&WriteNumber) -> bool,
+    ) -> Option<WriteNumber> {
+        let begun_since = |w: &WriteNumber, passed: u64| self.writes.get(w).is_some_and(|w| w.begun > passed);
+        let of = |number: &WriteNumber| {
+            let zeroes = self.writes.get(number).is_some_and(|w| w.zeroes);
+            if value == 0 { zeroes } else { write_of(sector, value) == Some(*number) }
+        };
+        let fits = |(number, passed): &(&WriteNumber, &u64)| {
+            of(number) && !list.iter().any(|w| binding(w) && begun_since(w, **passed))
+        };
+        self.revenants.iter().find(fits).map(|(number, _)| *number)
+    }
+
     fn begun_before(&self, write: WriteNumber, opened: u64) -> bool {
         self.writes.get(&write).is_some_and(|w| w.begun <= opened)
     }
@@ -273,6 +326,9 @@ impl Oracle {
     fn settle(&mut self, sector: u64, found: WriteNumber, copies: Hosts, opened: u64) {
         let Some(mut list) = self.sectors.remove(&sector) else { return };
         // What came after the content shown is gone; what came before may be uncovered by another loss of power.
+        if !list.contains(&found) {
+            list.push(found);
+        }
         let place = list.iter().position(|w| *w == found).unwrap_or(0);
         let fresh: Vec<WriteNumber> =
             list.iter().copied().skip(place + 1).filter(|w| !self.begun_before(*w, opened)).collect();

@@ -175,6 +175,7 @@ impl World {
             side: it.id,
             incarnation: it.incarnation,
             timing: MirrorTiming { cool_us: 20_000, ..MirrorTiming::default() },
+            hot_max: peer::block::HOT_MAX,
             faults: self.faults,
         };
         let area = ControlArea::read(&it.disk.control).expect("a control area survives everything");

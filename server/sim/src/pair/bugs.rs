@@ -1,0 +1,58 @@
+//! Bugs put back into the mirror on purpose, each of which some seed must find: the test of the tests.
+
+use super::{Ended, Options, run, run_many};
+use mirror::Faults;
+
+/// A bug that so many seeds do not find is not found.
+pub const SEEDS: u64 = 20_000;
+
+/// A bug that can be put back.
+#[derive(Clone, Copy, Debug)]
+pub struct Bug {
+    /// Its name, as in `mirror::Faults`.
+    pub name: &'static str,
+    /// The mirror with it.
+    pub faults: Faults,
+}
+
+/// Every bug of the mirror that can be put back.
+#[must_use]
+pub fn all() -> Vec<Bug> {
+    let none = Faults::default();
+    let bug = |name, faults| Bug { name, faults };
+    vec![
+        bug("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }),
+        bug("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }),
+        bug("skip_generation_on_alone", Faults { skip_generation_on_alone: true, ..none }),
+        bug("ack_before_twin", Faults { ack_before_twin: true, ..none }),
+        bug("skip_hot_extents_after_crash", Faults { skip_hot_extents_after_crash: true, ..none }),
+        bug("accept_lower_session", Faults { accept_lower_session: true, ..none }),
+        bug("flush_local_only", Faults { flush_local_only: true, ..none }),
+        bug("rebuild_without_order", Faults { rebuild_without_order: true, ..none }),
+        bug("cool_before_bits", Faults { cool_before_bits: true, ..none }),
+        bug("write_before_hot", Faults { write_before_hot: true, ..none }),
+        bug("ignore_twin_map", Faults { ignore_twin_map: true, ..none }),
+        bug("ready_before_mark", Faults { ready_before_mark: true, ..none }),
+        bug("built_before_stored", Faults { built_before_stored: true, ..none }),
+        bug("reborn_in_sync", Faults { reborn_in_sync: true, ..none }),
+        bug("alone_before_stored", Faults { alone_before_stored: true, ..none }),
+        bug("forget_resend", Faults { forget_resend: true, ..none }),
+    ]
+}
+
+/// Runs seeds with a bug until one fails that does not fail without it: how many were tried, and that run.
+#[must_use]
+pub fn find(bug: Bug, seeds: u64, jobs: u64) -> Option<(u64, Ended)> {
+    let mut tried = 0;
+    let mut found = None;
+    let with = |place| run(place + 1, Options { bug: bug.faults, ..Options::default() });
+    run_many(seeds, jobs, with, |ended| {
+        tried += 1;
+        let clean = || run(ended.seed, Options::default()).failure.is_none();
+        if ended.failure.is_some() && found.is_none() && clean() {
+            found = Some(ended);
+        }
+        found.is_none()
+    });
+    found.map(|ended| (tried, ended))
+}

@@ -1,0 +1,349 @@
+//! The disk under one side: a volatile cache over the data, a control area whose stores may be torn, a few cells a device.
+//!
+//! The device has four extents, the last one short, but only some blocks at their edges are ever written by the front
+//! end: those are modelled sector by sector (a *cell* each), everything else is zero on both sides for ever. So every
+//! check of the whole device costs a few hundred nanoseconds, and overlaps are frequent.
+
+use crate::rng::Rng;
+use mirror::ControlArea;
+use mirror::action::ControlWrite;
+use mirror::input::Range;
+use mirror::layout::{self, Format};
+use peer::block::{BLOCK_BYTES, SECTOR_BYTES};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use wire::{NodeId, SetId};
+
+/// Bytes of the device: three extents of 1 MiB and a short one.
+pub const SIZE: u64 = (3 << 20) + (64 << 10);
+/// The cluster of every run.
+pub const CLUSTER: [u8; 16] = *b"two mirror cores";
+/// The set of every run.
+pub const SET: SetId = SetId(1);
+/// Blocks that are modelled, as first block and number: the device's ends and the edges between its extents.
+pub const WINDOWS: [(u64, u64); 5] = [(0, 3), (254, 4), (510, 4), (766, 4), (781, 3)];
+/// Sectors of a block.
+pub const BLOCK_CELLS: usize = (BLOCK_BYTES / SECTOR_BYTES) as usize;
+/// Blocks that are modelled.
+pub const BLOCKS: usize = 18;
+/// Sectors that are modelled.
+pub const CELLS: usize = BLOCKS * BLOCK_CELLS;
+
+/// The unit of the control area's writes, as `mirror::layout` has it.
+const UNIT: usize = layout::UNIT;
+
+/// The cells within a range of bytes: first and one past the last.
+#[must_use]
+pub fn cells(range: Range) -> (usize, usize) {
+    let (from, to) = (range.offset / SECTOR_BYTES, (range.offset + u64::from(range.length)) / SECTOR_BYTES);
+    (cells_before(from), cells_before(to))
+}
+
+fn cells_before(sector: u64) -> usize {
+    let mut before = 0;
+    for (first, count) in WINDOWS {
+        let (first, count) = (first * BLOCK_CELLS as u64, count * BLOCK_CELLS as u64);
+        before += sector.saturating_sub(first).min(count);
+    }
+    before as usize
+}
+
+/// The block of the device that a modelled block is.
+#[must_use]
+pub fn device_block(block: usize) -> u64 {
+    let mut left = block as u64;
+    for (first, count) in WINDOWS {
+        if left < count {
+            return first + left;
+        }
+        left -= count;
+    }
+    SIZE / BLOCK_BYTES
+}
+
+/// One disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// What no loss of power takes away.
+    durable: [u64; CELLS],
+    /// What a read gives.
+    view: [u64; CELLS],
+    /// Completed and not flushed: order, cell, value.
+    cached: Vec<(u64, usize, u64)>,
+    last: u64,
+    /// The control area in units, those that are not zero.
+    control: BTreeMap<u64, Arc<[u8]>>,
+}
+
+impl Disk {
+    /// A disk fresh from `layout::format`, full of `junk`.
+    #[must_use]
+    pub fn new(side: usize, junk: u64) -> Disk {
+        let control = formatted(side).iter().map(|(at, unit)| (*at, Arc::clone(unit))).collect();
+        Disk { durable: [junk; CELLS], view: [junk; CELLS], cached: Vec::new(), last: 0, control }
+    }
+
+    /// What a read of a cell gives.
+    #[must_use]
+    pub fn view(&self) -> &[u64; CELLS] {
+        &self.view
+    }
+
+    /// What is on the platter.
+    #[must_use]
+    pub fn durable(&self) -> &[u64; CELLS] {
+        &self.durable
+    }
+
+    /// Completes a write.
+    pub fn write(&mut self, first: usize, values: &[u64]) {
+        self.last += 1;
+        for (cell, value) in (first..).zip(values) {
+            self.view[cell] = *value;
+            self.cached.push((self.last, cell, *value));
+        }
+    }
+
+    /// Completes some sectors of a write.
+    pub fn tear(&mut self, first: usize, values: &[u64], rng: &mut Rng) {
+        for (cell, value) in (first..).zip(values) {
+            if rng.percent(50) {
+                self.write(cell, &[*value]);
+            }
+        }
+    }
+
+    /// How far a flush that begins reaches.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.last
+    }
+
+    /// A flush is done.
+    pub fn flush(&mut self, mark: u64) {
+        let durable = &mut self.durable;
+        self.cached.retain(|(order, cell, value)| {
+            if *order <= mark {
+                durable[*cell] = *value;
+            }
+            *order > mark
+        });
+    }
+
+    /// Power is lost: all of the cache is lost, or kept, or each sector falls back to any value it had.
+    pub fn lose_power(&mut self, rng: &mut Rng) {
+        let style = rng.below(4);
+        let mut stopped = [false; CELLS];
+        for (_, cell, value) in std::mem::take(&mut self.cached) {
+            stopped[cell] |= style == 0 || (style > 1 && rng.percent(50));
+            if !stopped[cell] {
+                self.durable[cell] = value;
+            }
+        }
+        self.view = self.durable;
+    }
+
+    /// Completes a store of the control area.
+    pub fn store(&mut self, writes: &[ControlWrite]) {
+        for write in writes {
+            self.put(write.offset, &write.bytes);
+        }
+    }
+
+    /// A store that a dead process had submitted: each unit of it is there or not.
+    pub fn store_some(&mut self, writes: &[ControlWrite], rng: &mut Rng) {
+        for write in writes.iter().filter(|_| rng.percent(50)) {
+            self.put(write.offset, &write.bytes);
+        }
+    }
+
+    /// A store caught by a loss of power: each unit is old, new or torn sector by sector.
+    pub fn store_torn(&mut self, writes: &[ControlWrite], rng: &mut Rng) {
+        let sector = SECTOR_BYTES as usize;
+        for write in writes {
+            match rng.below(3) {
+                0 => {}
+                1 => self.put(write.offset, &write.bytes),
+                _ => {
+                    let mut bytes = write.bytes.clone();
+                    for (i, chunk) in bytes.chunks_mut(sector).enumerate() {
+                        let at = write.offset + (i * sector) as u64;
+                        if rng.percent(50) {
+                            let unit = self.control.get(&(at / UNIT as u64 * UNIT as u64));
+                            let from = (at % UNIT as u64) as usize;
+                            match unit {
+                                Some(unit) => chunk.copy_from_slice(&unit[from..from + sector]),
+                                None => chunk.fill(0),
+                            }
+                        }
+                    }
+                    self.put(write.offset, &bytes);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, offset: u64, bytes: &[u8]) {
+        for (i, unit) in bytes.chunks(UNIT).enumerate() {
+            self.control.insert(offset + (i * UNIT) as u64, unit.into());
+        }
+    }
+
+    /// The control area as a start finds it.
+    ///
+    /// # Errors
+    /// Whatever `mirror::layout` says of it.
+    pub fn read_control(&self) -> Result<ControlArea, String> {
+        thread_local! {
+            static AREA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        AREA.with_borrow_mut(|area| {
+            area.resize(usize::try_from(layout::control_bytes(SIZE)).unwrap_or_default(), 0);
+            for (at, unit) in &self.control {
+                area[*at as usize..*at as usize + UNIT].copy_from_slice(unit);
+            }
+            let found = ControlArea::read(area).map_err(|fault| fault.to_string());
+            for at in self.control.keys() {
+                area[*at as usize..*at as usize + UNIT].fill(0);
+            }
+            found
+        })
+    }
+
+    /// The highest session it has stored, 0 if it cannot be read.
+    #[must_use]
+    pub fn session(&self) -> u64 {
+        self.read_control().map_or(0, |area| area.superblock.session.0)
+    }
+
+    /// Sixteen bytes for each block of a range, equal if and (but for chance) only if the blocks are.
+    #[must_use]
+    pub fn hashes(&self, range: Range) -> Vec<[u8; 16]> {
+        let first = range.offset / BLOCK_BYTES;
+        let count = u64::from(range.length) / BLOCK_BYTES;
+        let mut hashes = vec![[0; 16]; count as usize];
+        for block in 0..BLOCKS {
+            let place = device_block(block).wrapping_sub(first);
+            if let Some(hash) = hashes.get_mut(place as usize) {
+                *hash = hash_of(&self.view[block * BLOCK_CELLS..(block + 1) * BLOCK_CELLS]);
+            }
+        }
+        hashes
+    }
+
+    /// One bit for each block of a range, set where it is all zeroes.
+    #[must_use]
+    pub fn zeroes(&self, range: Range) -> Vec<u8> {
+        let zero = self.hashes(range);
+        let bits = |hashes: &[[u8; 16]]| {
+            let set = hashes.iter().map(|hash| *hash == mirror::input::ZERO_HASH);
+            set.enumerate().fold(0, |byte, (i, zero)| byte | u8::from(zero) << i)
+        };
+        zero.chunks(8).map(bits).collect()
+    }
+
+    /// Blocks that a loss of power, now, could leave different from the other disk's, as a set of bits.
+    #[must_use]
+    pub fn uncertain(&self, other: &Disk) -> u32 {
+        let mut blocks = 0;
+        for block in 0..BLOCKS {
+            let span = block * BLOCK_CELLS..(block + 1) * BLOCK_CELLS;
+            if self.durable[span.clone()] != other.durable[span] {
+                blocks |= 1 << block;
+            }
+        }
+        for (disk, twin) in [(self, other), (other, self)] {
+            for (_, cell, value) in &disk.cached {
+                if twin.durable[*cell] != *value {
+                    blocks |= 1 << (*cell / BLOCK_CELLS);
+                }
+            }
+        }
+        blocks
+    }
+}
+
+fn hash_of(words: &[u64]) -> [u8; 16] {
+    if words.iter().all(|word| *word == 0) {
+        return mirror::input::ZERO_HASH;
+    }
+    let mut halves = [0xcbf2_9ce4_8422_2325_u64, 0x9ae1_6a3b_2f90_404f];
+    for word in words {
+        for (i, half) in halves.iter_mut().enumerate() {
+            *half =
+                (*half ^ word.rotate_left(17 * i as u32)).wrapping_mul(0x0000_0100_0000_01b3 + 2 * i as u64);
+            *half ^= *half >> 29;
+        }
+    }
+    let mut hash = [0; 16];
+    hash[..8].copy_from_slice(&halves[0].to_le_bytes());
+    hash[8..].copy_from_slice(&halves[1].to_le_bytes());
+    hash
+}
+
+type Units = Vec<(u64, Arc<[u8]>)>;
+
+/// The units of a fresh control area that are not zero, made once.
+fn formatted(side: usize) -> &'static Units {
+    static SIDES: OnceLock<[Units; 2]> = OnceLock::new();
+    let sides = SIDES.get_or_init(|| [0, 1].map(|side| format_units(NodeId(side + 1))));
+    &sides[side]
+}
+
+fn format_units(side: NodeId) -> Units {
+    let bytes = layout::format(Format { cluster: CLUSTER, set: SET, side, size: SIZE }).unwrap_or_default();
+    let units = bytes.chunks(UNIT).enumerate().filter(|(_, unit)| unit.iter().any(|byte| *byte != 0));
+    units.map(|(i, unit)| ((i * UNIT) as u64, unit.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_the_sectors_of_the_windows() {
+        assert_eq!(cells(Range { offset: 0, length: 4096 }), (0, 8));
+        assert_eq!(cells(Range { offset: 253 * 4096, length: 8192 }), (24, 32));
+        assert_eq!(cells(Range { offset: 255 * 4096 + 512, length: 1024 }), (33, 35));
+        assert_eq!(cells(Range { offset: 0, length: SIZE as u32 }), (0, CELLS));
+        assert_eq!(WINDOWS.iter().map(|(_, count)| count).sum::<u64>(), BLOCKS as u64);
+        assert_eq!((device_block(0), device_block(3), device_block(17)), (0, 254, 783));
+    }
+
+    #[test]
+    fn a_loss_of_power_keeps_what_was_flushed_and_any_part_of_the_rest() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut disk = Disk::new(0, 0);
+            disk.write(0, &[1, 1]);
+            let mark = disk.mark();
+            disk.write(1, &[2]);
+            disk.flush(mark);
+            disk.lose_power(&mut Rng::new(seed));
+            assert_eq!(disk.view()[0], 1);
+            seen.insert(disk.view()[1]);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn unflushed_or_different_blocks_are_uncertain() {
+        let (mut a, mut b) = (Disk::new(0, 0), Disk::new(1, 0));
+        assert_eq!(a.uncertain(&b), 0);
+        a.write(0, &[5]);
+        b.write(0, &[5]);
+        assert_eq!(a.uncertain(&b), 1);
+        a.flush(a.mark());
+        assert_eq!(a.uncertain(&b), 1);
+        b.flush(b.mark());
+        assert_eq!(a.uncertain(&b), 0);
+    }
+
+    #[test]
+    fn a_fresh_control_area_is_read_back() {
+        for side in 0..2 {
+            assert_eq!(Disk::new(side, 7).read_control().map(|area| area.size()), Ok(SIZE));
+        }
+    }
+}
