@@ -395,6 +395,7 @@ impl Mirror {
             self.drop_payload(mend.payload());
         }
         all.extend(requests.held.into_iter().map(|(request, _)| request));
+        all.extend(requests.unsure.into_iter().map(|(request, _, _)| request));
         all.extend(requests.held_replies.into_iter().map(|(request, _)| request));
         all.extend(self.flushes.take_all());
         for request in all {

@@ -28,6 +28,9 @@ pub(crate) struct Requests {
     pub(crate) held_replies: Vec<(RequestId, i32)>,
     pub(crate) writes: BTreeMap<u64, Writing>,
     pub(crate) reads: BTreeMap<u64, (RequestId, Range, Time)>,
+    /// Reads, since when, of blocks that the twin may lack though it counts as in sync: what a crash left unanswered. Told of,
+    /// it could not be taken back, and a promotion of the twin would: they wait until both have it, or the twin is put out.
+    pub(crate) unsure: Vec<(RequestId, Range, Time)>,
     /// Reads that the local disk refused.
     pub(crate) mends: BTreeMap<u64, Mend>,
     /// Writes that wait for a slot of the activity log.
@@ -92,7 +95,8 @@ impl Writing {
 
 impl Requests {
     fn count(&self) -> usize {
-        self.held.len() + self.writes.len() + self.reads.len() + self.mends.len() + self.held_replies.len()
+        let begun = self.writes.len() + self.reads.len() + self.mends.len();
+        self.held.len() + self.unsure.len() + begun + self.held_replies.len()
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -175,14 +179,25 @@ impl Mirror {
                     self.write_granted(id);
                 }
             }
-            Wanted::Read(range) => {
-                let id = self.fresh();
-                self.requests.reads.insert(id, (request, range, self.now));
-                if self.ranges.claim(id, range.offset, u64::from(range.length), false) {
-                    self.read_granted(id);
-                }
+            Wanted::Read(range) if self.is_unsure(range) => {
+                self.requests.unsure.push((request, range, self.now));
             }
+            Wanted::Read(range) => self.begin_read(request, range, self.now),
             Wanted::Flush => self.flushes.ask(request),
+        }
+    }
+
+    /// Whether the twin may lack what this side has in a range, while a promotion of the twin would be right.
+    fn is_unsure(&self, range: Range) -> bool {
+        let (first, count) = blocks(range.offset, u64::from(range.length));
+        self.needs_twin && (first..first + count).any(|block| self.map.is_set(block))
+    }
+
+    fn begin_read(&mut self, request: RequestId, range: Range, began: Time) {
+        let id = self.fresh();
+        self.requests.reads.insert(id, (request, range, began));
+        if self.ranges.claim(id, range.offset, u64::from(range.length), false) {
+            self.read_granted(id);
         }
     }
 
@@ -348,6 +363,15 @@ impl Mirror {
                 self.start(request, wanted);
             }
         }
+        if serving && !self.requests.unsure.is_empty() {
+            for (request, range, since) in std::mem::take(&mut self.requests.unsure) {
+                if self.is_unsure(range) {
+                    self.requests.unsure.push((request, range, since));
+                } else {
+                    self.begin_read(request, range, since);
+                }
+            }
+        }
         if serving && !self.requests.held_replies.is_empty() {
             for (request, errno) in std::mem::take(&mut self.requests.held_replies) {
                 self.act(Action::Reply { request, errno });
@@ -432,6 +456,7 @@ impl Mirror {
         let oldest = issued.chain(no_room).map(|writing| writing.began).min();
         let asked = self.requests.mends.values().filter(|mend| mend.request.is_some());
         let asked = asked.map(|mend| mend.began).min();
-        oldest.into_iter().chain(asked).chain(self.flushes.waiting_since()).min()
+        let unsure = self.requests.unsure.iter().map(|(_, _, since)| *since).min();
+        oldest.into_iter().chain(asked).chain(unsure).chain(self.flushes.waiting_since()).min()
     }
 }
