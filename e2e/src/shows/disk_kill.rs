@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let active = lab.wait_healthy(scenes::RECOVER)?;
     let epoch = lab.wait("the group's term", scenes::RECOVER, |status| term(status, active))?;
     let point = lab.mount_point()?;
-    let mut table = Table::new(&["round", "killed", "also", "longest write ms", "fio errors"]);
+    let mut table = Table::new(&["round", "killed", "also", "longest wait ms", "fio errors"]);
     let (mut pauses, mut errors) = (Vec::new(), 0);
     for round in 1..=rounds {
         let begun = Instant::now();
@@ -92,7 +92,7 @@ fn term(status: &Status, on: NodeId) -> Option<Epoch> {
     server.view.as_ref()?.groups.first().map(|group| group.epoch)
 }
 
-/// One kill under load: the longest wait of a write in milliseconds, and whether fio met an error or wrong data.
+/// One kill under load: the longest wait of a request in milliseconds, and whether fio met an error or wrong data.
 fn one_round(
     lab: &mut Lab,
     active: NodeId,
@@ -136,9 +136,11 @@ fn end_load(mut load: Child) -> Result<(f64, bool)> {
     let all: Value = serde_json::from_str(&text[begin..]).context("read what fio printed")?;
     let job = all.pointer("/jobs/0").context("fio ran no job")?;
     let wrong = !status.success() || job.get("error").and_then(Value::as_i64) != Some(0);
-    let longest = job.pointer("/write/clat_ns/max").and_then(Value::as_f64).context("no longest wait")?;
-    ensure!(wrong || longest > 0.0, "fio wrote nothing");
-    Ok((longest / 1e6, wrong))
+    let longest = |path| job.pointer(path).and_then(Value::as_f64).context("no longest wait");
+    // The kill may fall into the writing or into the reading back.
+    let (write, read) = (longest("/write/clat_ns/max")?, longest("/read/clat_ns/max")?);
+    ensure!(wrong || write > 0.0, "fio wrote nothing");
+    Ok((write.max(read) / 1e6, wrong))
 }
 
 fn middle_and_largest(pauses: &mut [f64]) -> (f64, f64) {
