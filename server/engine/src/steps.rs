@@ -30,9 +30,11 @@ impl Group {
         if self.running.is_some() {
             return;
         }
-        if self.held.is_some() {
+        if self.held.is_some() && self.is_here(core) {
             return;
         }
+        // Seen to be gone, by a fence or a fresh disk process: there is nothing left to hold (seed 5106).
+        self.held = None;
         if target != self.target {
             self.turn_to(core, target);
             if target == Target::Up {
