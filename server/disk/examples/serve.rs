@@ -49,6 +49,8 @@ fn main() -> anyhow::Result<()> {
         pack: false,
         key_file: folder.join("key"),
         state: folder.join("state"),
+        device: true,
+        nbd: None,
         volatile: arguments.iter().any(|argument| argument == "volatile"),
         volatile_seed: 1,
         kept: false,

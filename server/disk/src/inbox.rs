@@ -3,6 +3,7 @@
 use crate::device::Opened;
 use crate::link::handshake::Line;
 use crate::link::tls::Tls;
+use crate::nbd::listen::Entered;
 use crate::ring::memory::Buffer;
 use crate::token::DiskJob;
 use mirror::action::OpId;
@@ -25,6 +26,8 @@ pub(crate) enum Outcome {
     FrontOpened { op: OpId, result: Result<Opened, LocalFault> },
     /// The block device is withdrawn, or not.
     FrontClosed { op: OpId, result: Result<(), LocalFault> },
+    /// A client of the export has finished its handshake, or not.
+    NbdEntered(Entered),
     /// An operation on a backing that has its own thread.
     Disk { job: DiskJob, result: Result<usize, i32>, buffer: Option<Buffer> },
     /// Blocks are hashed; the buffer with their bytes if it was wanted.

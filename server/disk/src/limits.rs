@@ -83,6 +83,32 @@ pub const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 /// Connections in their handshake at once: a stranger must not use up threads.
 pub const HANDSHAKES_MAX: usize = 8;
 
+/// Clients of the export at once: a virtual machine or tool uses up to eight connections.
+pub const NBD_CONNECTIONS_MAX: usize = 16;
+/// Handshakes at once: a stranger must not use up threads.
+pub const NBD_HANDSHAKES_MAX: usize = 8;
+/// The whole handshake: some ten messages each way.
+pub const NBD_HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest option of a handshake: a name of 4096 bytes, the protocol's limit, and queries.
+pub const NBD_OPTION_BYTES_MAX: usize = 16 * 1024;
+/// Options of one handshake: tools send fewer than ten.
+pub const NBD_OPTIONS_MAX: usize = 64;
+/// Requests of one client under way: with all clients and the kernel's 256 they stay below the core's 1024.
+pub const NBD_REQUESTS_MAX: usize = 32;
+/// The export's own slots: a slow client keeps only other clients waiting. 5 MiB, only where there is an export.
+pub const NBD_SMALL_SLOTS: usize = 64;
+/// Of the large ones: as [`LARGE_SLOTS`], none stands ready.
+pub const NBD_LARGE_SLOTS: usize = 4;
+/// Bytes received at once from a client.
+pub const NBD_STAGING_BYTES: usize = 64 * 1024;
+/// Longest payload of a refused write that is passed over: what clients that ask for no block sizes take for granted (32
+/// MiB), with room. Behind a longer one the connection ends.
+pub const NBD_SKIP_MAX: u64 = 64 * 1024 * 1024;
+/// How long a client may keep a slot by sending half a payload or taking no replies.
+pub const NBD_STALL: Duration = Duration::from_secs(30);
+/// How long a withdrawal waits for what the export has taken to be answered.
+pub const NBD_DRAIN: Duration = Duration::from_secs(2);
+
 /// The lock of a dead predecessor goes with its last write: some 35 ms were seen (DATA-PATH), a hung disk takes longer.
 pub const LOCK: Duration = Duration::from_secs(10);
 /// Mounting and attaching the device; a healthy one takes milliseconds.

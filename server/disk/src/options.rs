@@ -1,7 +1,7 @@
 //! What a disk process is told at its start.
 
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use wire::{Incarnation, NodeId, SetId};
 
@@ -53,6 +53,12 @@ pub struct DiskOptions {
     /// Where a process that the keeper starts writes what it has to say.
     #[serde(default)]
     pub log: Option<PathBuf>,
+    /// Offer the block device; off where the export alone is used.
+    #[serde(default = "yes")]
+    pub device: bool,
+    /// Serve the set as an NBD export too, while it is active.
+    #[serde(default)]
+    pub nbd: Option<ExportOptions>,
     /// Test backing: what is not flushed is lost when the process is killed, or torn (DESIGN section 10).
     #[serde(default)]
     pub volatile: bool,
@@ -93,6 +99,24 @@ pub enum VolatileOp {
     Read,
     /// Flushing.
     Flush,
+}
+
+/// Where the NBD export is served. Whoever can connect can read and write the whole set: the unix socket is root's own, and
+/// TCP has neither TLS nor password, so it belongs on trusted networks only and is off unless addresses are named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportOptions {
+    /// The export's name; clients may also ask for the empty one.
+    pub name: String,
+    /// Path of the unix socket, made while the set is active.
+    #[serde(default)]
+    pub unix: Option<PathBuf>,
+    /// Addresses and ports to listen at; an address need not be there yet.
+    #[serde(default)]
+    pub tcp: Vec<SocketAddr>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn lease_ms() -> u64 {

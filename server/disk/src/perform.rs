@@ -2,6 +2,7 @@
 
 use crate::backing::Durable;
 use crate::link::bundle::Bundle;
+use crate::nbd::Nbd;
 use crate::ring::memory::Buffer;
 use crate::token::DiskJob;
 use crate::turn::{ControlJob, Loop, OWN};
@@ -40,16 +41,12 @@ impl Loop {
             },
             Action::Fill { request, payload } => {
                 let data = self.payloads.get(&payload).cloned();
-                if let Some(pending) = self.front.as_mut().and_then(|front| front.pending(request)) {
-                    pending.data = data;
+                if let (Some(data), Some(front)) = (data, self.owner(request)) {
+                    front.filled(request, data);
                 }
             }
             Action::Reply { request, errno } => {
-                if let Some(front) = &mut self.front {
-                    let next = front.answer(request, errno);
-                    self.next_request = front.next();
-                    self.inputs.extend(next.map(Input::from));
-                }
+                self.reply(request, errno);
             }
             Action::CloseLink { reason } => {
                 if self.stream.is_some() {
@@ -64,13 +61,16 @@ impl Loop {
                     self.parts.connector.again();
                 }
             }
-            Action::OpenFrontEnd { op } => self.parts.worker.open(op),
-            Action::CloseFrontEnd { op, abort } => self.parts.worker.close(op, abort),
+            Action::OpenFrontEnd { op } => self.open_fronts(op),
+            Action::CloseFrontEnd { op, abort } => self.close_fronts(op, abort),
             Action::LeaseEnded | Action::LeaseRuns => {
                 self.parts.guard.lease(self.parts.core.lease());
                 self.parts.guard.look();
             }
-            Action::Fenced => self.parts.guard.fence(),
+            Action::Fenced => {
+                self.end_export();
+                self.parts.guard.fence();
+            }
             Action::Tell(message) => self.tell(message),
             Action::Exit => self.exit = true,
         }
@@ -78,7 +78,7 @@ impl Loop {
 
     fn data(&mut self, data: Data) -> Option<Arc<Buffer>> {
         match data {
-            Data::Request(request) => self.front.as_mut()?.pending(request)?.data.clone(),
+            Data::Request(request) => self.owner(request)?.data(request),
             Data::Payload(payload) => self.payloads.get(&payload).cloned(),
             Data::Buffer(op) | Data::Part { op, .. } => self.buffers.get(&op).cloned(),
         }
@@ -99,9 +99,7 @@ impl Loop {
     fn read_local(&mut self, op: OpId, range: Range, into: Data) {
         let length = range.length as usize;
         let buffer = match into {
-            Data::Request(request) => {
-                self.front.as_mut().and_then(|front| front.pending(request)?.into.take())
-            }
+            Data::Request(request) => self.owner(request).and_then(|front| front.room(request)),
             Data::Buffer(_) | Data::Payload(_) | Data::Part { .. } => self.parts.spare.take(length),
         };
         let Some(buffer) = buffer else { return self.fail(op, libc::ECANCELED) };
@@ -135,6 +133,7 @@ impl Loop {
                     self.parts.spare.clear();
                 }
                 status.device = self.device.as_ref().map(|path| path.display().to_string());
+                status.exports = self.parts.nbd.as_ref().map(Nbd::places).unwrap_or_default();
                 status.link_address = self.stream.as_ref().and_then(Bundle::address);
                 status.sent_bytes = self.sent_before + self.stream.as_ref().map_or(0, Bundle::sent);
                 FromDisk::Status(status)

@@ -14,10 +14,12 @@ pub(crate) struct Pools {
 impl Pools {
     /// All slots; `None` without memory.
     pub(crate) fn new() -> Option<Self> {
-        Some(Pools {
-            small: Pool::new(SMALL_SLOTS, SMALL_BYTES)?,
-            large: Pool::new(LARGE_SLOTS, LARGE_BYTES)?,
-        })
+        Pools::sized(SMALL_SLOTS, LARGE_SLOTS)
+    }
+
+    /// So many slots of each size.
+    pub(crate) fn sized(small: usize, large: usize) -> Option<Self> {
+        Some(Pools { small: Pool::new(small, SMALL_BYTES)?, large: Pool::new(large, LARGE_BYTES)? })
     }
 
     /// A slot for so many bytes; `None` when none is free: take nothing in until one is.

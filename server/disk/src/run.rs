@@ -11,6 +11,8 @@ use crate::keeper::client::{FrontRecord, Inheritance, Keeping, inherit};
 use crate::limits::{PRIORITY, RUN_BYTES};
 use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
+use crate::nbd::Nbd;
+use crate::nbd::listen::Door;
 use crate::options::{DiskOptions, Record};
 use crate::pools::Pools;
 use crate::ring::memory::Spare;
@@ -71,7 +73,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     // The volatile backing dies with its process, as a disk's cache does with the power: nothing can be taken over.
     let front = front.filter(|(front, _)| !options.volatile && is_up(&place, front));
     let config = config(&options, area.superblock.cluster);
-    let (core, front) = core(config, area, &kept, front, &pools);
+    let (core, front) = core(config, area, &kept, front, options.nbd.is_some(), &pools);
     let backing: Box<dyn Backing> = if options.volatile {
         let control = control_bytes(options.size);
         Box::new(Volatile::new(file, &options, control, outbox.clone())?)
@@ -83,6 +85,10 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     let opened = front.as_ref().map(|(front, _)| Opened { path: front.path.clone(), number: front.number });
     let left = front.as_ref().map(|(front, fd)| Ok::<_, std::io::Error>((front.clone(), fd.try_clone()?)));
     let keeping = Keeping::start(&options, keeper, left.transpose()?, guarded)?;
+    let nbd = options.nbd.clone().map(|export| {
+        let door = Door::new(export, options.size, place.block_size.max(4096), outbox.clone());
+        Nbd::new(door, options.size)
+    });
     let worker = Worker::start(place, outbox, opened, keeping.leaving())?;
     let control = Control::listen(&options.control)
         .with_context(|| format!("listen at {}", options.control.display()))?;
@@ -102,8 +108,9 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         connector,
         inbox,
         signals,
+        nbd,
     };
-    let mut turning = Loop::new(parts, options.size, data_at);
+    let mut turning = Loop::new(parts, options.size, data_at, options.device);
     if let Some((front, descriptor)) = front {
         turning.take_over(descriptor, front.path).context("take over the front end of a dead process")?;
     }
@@ -140,13 +147,16 @@ fn core(
     area: ControlArea,
     kept: &Kept,
     front: Front,
+    exported: bool,
     pools: &Pools,
 ) -> (Mirror, Front) {
     if let Some((record, descriptor)) = front {
         match unanswered(&descriptor, pools) {
             Ok(ranges) => {
                 let now = BootClock.now();
-                if let Some(core) = Mirror::resume(config.clone(), area.clone(), kept, Some(&ranges), now) {
+                // What clients of the export had asked for nobody sends again: every hot extent is suspect then.
+                let known = (!exported).then_some(&*ranges);
+                if let Some(core) = Mirror::resume(config.clone(), area.clone(), kept, known, now) {
                     tracing::info!(unanswered = ranges.len(), "goes on in place of a dead process");
                     return (core, Some((record, descriptor)));
                 }

@@ -21,6 +21,12 @@ pub(crate) enum Token {
     Send(u32),
     /// A receive on the block link of this number.
     Receive(u32),
+    /// A client of the export knocks at this listener of this opening.
+    NbdListener { term: u32, index: u32 },
+    /// A send to the export's client of this number.
+    NbdSend(u32),
+    /// A receive from the export's client of this number.
+    NbdReceive(u32),
 }
 
 /// A range on its way to reading as zeroes.

@@ -3,7 +3,8 @@
 use crate::backing::{Backing, Durable, zero_bits};
 use crate::control::Control;
 use crate::device::Worker;
-use crate::fuse::{Front, Taken};
+use crate::front::{FrontEnd as _, Numbers, Taken};
+use crate::fuse::Front;
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
 use crate::keeper::client::Keeping;
@@ -14,6 +15,7 @@ use crate::link::handshake::Line;
 use crate::link::stream::{Step, Stream};
 use crate::link::tls::Tls;
 use crate::options::DiskOptions;
+use crate::nbd::Nbd;
 use crate::pools::Pools;
 use crate::ring::memory::{Buffer, Spare};
 use crate::ring::{Completion, Ring};
@@ -31,7 +33,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ticket of the orders this process gives itself; their results go to nobody.
 pub(crate) const OWN: Ticket = Ticket(u64::MAX);
@@ -54,6 +56,7 @@ pub(crate) struct Parts {
     pub control: Control,
     pub connector: Connector,
     pub inbox: Inbox,
+    pub nbd: Option<Nbd>,
     pub signals: OwnedFd,
 }
 
@@ -74,7 +77,12 @@ pub(crate) struct Loop {
     pub(crate) inputs: VecDeque<Input>,
     pub(crate) front: Option<Front>,
     fronts: u32,
-    pub(crate) next_request: u64,
+    /// Numbers of requests given so far.
+    pub(crate) numbers: Numbers,
+    /// The set has a block device.
+    pub(crate) with_device: bool,
+    /// The export is being withdrawn for this operation, at most until then.
+    pub(crate) withdrawing: Option<(OpId, Instant)>,
     front_waits: bool,
     pub(crate) stream: Option<Bundle>,
     streams: u32,
@@ -93,7 +101,7 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn new(parts: Parts, size: u64, data_at: u64) -> Self {
+    pub(crate) fn new(parts: Parts, size: u64, data_at: u64, with_device: bool) -> Self {
         Loop {
             parts,
             size,
@@ -101,7 +109,9 @@ impl Loop {
             inputs: VecDeque::new(),
             front: None,
             fronts: 0,
-            next_request: 1,
+            numbers: Numbers(0),
+            with_device,
+            withdrawing: None,
             front_waits: false,
             stream: None,
             streams: 0,
@@ -132,6 +142,12 @@ impl Loop {
         let front = Front::over(descriptor, self.fronts, self.size)?;
         self.parts.ring.poll(Token::Front(self.fronts), front.descriptor());
         (self.front, self.front_waits, self.device) = (Some(front), true, Some(device));
+        // Its clients were cut off with the dead process and come again.
+        if let Some(nbd) = &mut self.parts.nbd
+            && let Err(error) = nbd.open(&mut self.parts.ring)
+        {
+            tracing::warn!(%error, "the export of a dead process cannot be offered again: the device goes on alone");
+        }
         Ok(())
     }
 
@@ -171,6 +187,7 @@ impl Loop {
             // The link first: its answers free the slots that the front end may be waiting for.
             self.serve_stream();
             self.serve_front();
+            self.serve_export();
             if let Some(stream) = &mut self.stream {
                 stream.pump(&mut self.parts.ring);
             }
@@ -189,12 +206,19 @@ impl Loop {
             self.parts.core.next_deadline().map(|deadline| Duration::from_micros(deadline.since(now)));
         let control = self.control_full.then_some(CONTROL_AGAIN);
         let lanes = self.stream.as_ref().and_then(Bundle::wait);
-        deadline.into_iter().chain(control).chain(lanes).min()
+        let export = self.withdrawing.map(|(_, end)| end).into_iter();
+        let export = export.chain(self.parts.nbd.as_ref().and_then(Nbd::due)).min();
+        let export = export.map(|end| end.saturating_duration_since(Instant::now()));
+        deadline.into_iter().chain(control).chain(lanes).chain(export).min()
     }
 
     /// Hands an input to the core and performs what follows, until nothing does.
     pub(crate) fn feed(&mut self, input: Input) {
         self.inputs.push_back(input);
+        self.drain_inputs();
+    }
+
+    fn drain_inputs(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
             self.parts.core.handle(input, BootClock.now());
             self.perform_all();
@@ -215,6 +239,19 @@ impl Loop {
             Token::Front(serial) => self.front_ready(serial, result.is_err()),
             Token::Send(serial) => self.sent(serial, result),
             Token::Receive(serial) => self.received(serial, result, buffer),
+            Token::NbdListener { term, index } => {
+                if let Some(nbd) = &mut self.parts.nbd {
+                    nbd.knocked(term, index, result.is_err(), &mut self.parts.ring);
+                }
+            }
+            Token::NbdSend(serial) => {
+                self.parts.nbd.iter_mut().for_each(|nbd| nbd.sent(serial, result));
+            }
+            Token::NbdReceive(serial) => {
+                if let Some(nbd) = &mut self.parts.nbd {
+                    nbd.received(serial, result, buffer);
+                }
+            }
             Token::Inbox => {
                 if result.is_err() {
                     self.parts.ring.poll(Token::Inbox, self.parts.inbox.descriptor());
@@ -243,7 +280,7 @@ impl Loop {
             Outcome::Linked { stream, dialled, line, tls } => self.linked(stream, dialled, line, tls),
             Outcome::FrontMounted { descriptor } => {
                 self.fronts += 1;
-                let front = Front::new(descriptor, self.fronts, self.size, self.next_request);
+                let front = Front::new(descriptor, self.fronts, self.size);
                 self.parts.ring.poll(Token::Front(self.fronts), front.descriptor());
                 self.front = Some(front);
                 self.front_waits = true;
@@ -253,15 +290,25 @@ impl Loop {
                 give_back();
                 if result.is_err() {
                     self.front = None;
+                    self.end_export();
                 }
                 self.feed(Input::LocalDone { op, result: result.map(|_| LocalResult::Done) });
             }
             Outcome::FrontClosed { op, result } => {
-                if result.is_ok() {
-                    self.device = None;
-                    self.front = None;
+                match result {
+                    Ok(()) => {
+                        self.device = None;
+                        self.front = None;
+                        self.device_closed(op);
+                    }
+                    Err(fault) => self.inputs.push_back(Input::LocalDone { op, result: Err(fault) }),
                 }
-                self.feed(Input::LocalDone { op, result: result.map(|()| LocalResult::Done) });
+                self.drain_inputs();
+            }
+            Outcome::NbdEntered(entered) => {
+                if let Some(nbd) = &mut self.parts.nbd {
+                    nbd.entered(entered);
+                }
             }
             Outcome::Disk { job, result, buffer } => self.disk_done(job, result, buffer),
             Outcome::Hashed { op, result, buffer } => {
@@ -310,8 +357,8 @@ impl Loop {
     fn keep_read(&mut self, into: Data, buffer: Buffer) {
         match into {
             Data::Request(request) => {
-                if let Some(pending) = self.front.as_mut().and_then(|front| front.pending(request)) {
-                    pending.data = Some(Arc::new(buffer));
+                if let Some(front) = self.owner(request) {
+                    front.filled(request, Arc::new(buffer));
                 }
             }
             Data::Buffer(op) => drop(self.buffers.insert(op, Arc::new(buffer))),
@@ -374,8 +421,7 @@ impl Loop {
     fn serve_front(&mut self) {
         for _ in 0..REQUESTS_PER_TURN {
             let Some(front) = self.front.as_mut().filter(|_| self.front_waits) else { return };
-            let taken = front.take(&self.parts.pools);
-            self.next_request = front.next();
+            let taken = front.take(&mut self.numbers, &self.parts.pools);
             match taken {
                 Taken::Wanted(wanted) => {
                     self.feed(wanted.into());
@@ -393,6 +439,30 @@ impl Loop {
         }
         // More may wait: look again without sleeping.
         self.parts.ring.nothing(Token::Front(self.fronts));
+    }
+
+    /// Takes requests of the export's clients as of the kernel, then sends and receives on.
+    fn serve_export(&mut self) {
+        for count in 0..=REQUESTS_PER_TURN {
+            if count == REQUESTS_PER_TURN {
+                // More may wait: look again without sleeping.
+                self.parts.ring.nothing(Token::Front(0));
+                break;
+            }
+            let Some(nbd) = &mut self.parts.nbd else { return };
+            match nbd.take(&mut self.numbers, &self.parts.pools) {
+                Taken::Wanted(wanted) => {
+                    self.active = true;
+                    self.feed(wanted.into());
+                }
+                Taken::Served => {}
+                Taken::Empty | Taken::Stalled | Taken::Ended => break,
+            }
+        }
+        if let Some(nbd) = &mut self.parts.nbd {
+            nbd.pump(&mut self.parts.ring);
+        }
+        self.withdraw_export();
     }
 
     // ---- the block link

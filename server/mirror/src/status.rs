@@ -60,6 +60,7 @@ impl Mirror {
             link_address: None,
             sent_bytes: self.sent_bytes,
             device: None,
+            exports: Vec::new(),
             failed: self.failed.clone(),
             mended_blocks: self.mended_blocks,
         }

@@ -257,6 +257,8 @@ fn options(
         pack: found.is_some_and(|set| set.traffic.pack),
         kept: true,
         log: Some(data.disk_log(set)),
+        device: true,
+        nbd: None,
         volatile: backing != Backing::Plain,
         volatile_seed: u64::from_le_bytes(host.0[..8].try_into().unwrap_or_default()),
         no_flush: backing == Backing::VolatileLying,

@@ -195,6 +195,9 @@ pub struct DiskStatus {
     pub sent_bytes: u64,
     /// Path of the block device while active.
     pub device: Option<String>,
+    /// Where the NBD export is served while active, as URIs.
+    #[serde(default)]
+    pub exports: Vec<String>,
     /// The local disk failed.
     pub failed: Option<String>,
     /// Blocks that the local disk could not read, served from the twin and written back here since start (C5).

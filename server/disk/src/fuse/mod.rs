@@ -2,10 +2,11 @@
 
 pub(crate) mod wire;
 
+use crate::front::{Rest, Taken, Wanted};
 use crate::limits::{BACKGROUND_MAX, LARGE_BYTES, SMALL_BYTES, UNANSWERED_MAX, WRITE_MAX};
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
-use mirror::input::{Input, Range, RequestId};
+use mirror::input::{Range, RequestId};
 use peer::block::ZERO_BYTES_MAX;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -13,51 +14,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use wire::{FILE, HEAD, HEAD_AND_ARGS, NAME, ROOT, Request};
-
-/// What came from the kernel for the core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    Write(RequestId, Range),
-    Zero(RequestId, Range, Unmap),
-    Read(RequestId, Range),
-    Flush(RequestId),
-}
-
-/// Whether zeroed space may be given back.
-type Unmap = bool;
-
-impl From<Wanted> for Input {
-    fn from(wanted: Wanted) -> Input {
-        match wanted {
-            Wanted::Write(request, range) => Input::Write { request, range },
-            Wanted::Zero(request, range, unmap) => Input::Zero { request, range, unmap },
-            Wanted::Read(request, range) => Input::Read { request, range },
-            Wanted::Flush(request) => Input::Flush { request },
-        }
-    }
-}
-
-/// What is left of a long range of zeroes when the piece under way is done.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    offset: u64,
-    length: u64,
-    unmap: bool,
-}
-
-/// What one look at the descriptor gave.
-pub(crate) enum Taken {
-    /// Something for the core.
-    Wanted(Wanted),
-    /// Answered here.
-    Served,
-    /// Nothing waits.
-    Empty,
-    /// No slot is free: look again when one is.
-    Stalled,
-    /// The connection has ended: unmounted or aborted.
-    Ended,
-}
 
 /// A request of the kernel that the core works on.
 pub(crate) struct Pending {
@@ -129,7 +85,7 @@ pub(crate) struct Front {
     serial: u32,
     size: u64,
     next: u64,
-    pending: BTreeMap<RequestId, Pending>,
+    pub(crate) pending: BTreeMap<RequestId, Pending>,
     /// The large slot that stands ready for the next request.
     ready: Option<Buffer>,
     /// Something was written through this connection.
@@ -141,13 +97,13 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Serves a connection whose file has this size. `first`: number of its first request, above all earlier ones.
-    pub(crate) fn new(descriptor: OwnedFd, serial: u32, size: u64, first: u64) -> Self {
+    /// Serves a connection whose file has this size.
+    pub(crate) fn new(descriptor: OwnedFd, serial: u32, size: u64) -> Self {
         Front {
             descriptor,
             serial,
             size,
-            next: first,
+            next: 1,
             pending: BTreeMap::new(),
             ready: None,
             written: false,
@@ -162,7 +118,7 @@ impl Front {
     /// The kernel does not send again: it is older than Linux 6.9, or the connection has ended.
     pub(crate) fn over(descriptor: OwnedFd, serial: u32, size: u64) -> Result<Self, Errno> {
         ask_again(&descriptor)?;
-        let mut front = Front::new(descriptor, serial, size, 1);
+        let mut front = Front::new(descriptor, serial, size);
         // What was written before this process is not known: every flush reaches the disks.
         (front.written, front.again) = (true, true);
         Ok(front)
@@ -176,13 +132,14 @@ impl Front {
         self.serial
     }
 
-    /// Number the next request will bear.
-    pub(crate) fn next(&self) -> u64 {
-        self.next
+    /// The highest number that any front end has given.
+    pub(crate) fn count_from(&mut self, given: u64) {
+        self.next = given + 1;
     }
-    /// A request under way.
-    pub(crate) fn pending(&mut self, request: RequestId) -> Option<&mut Pending> {
-        self.pending.get_mut(&request)
+
+    /// The highest number given by now.
+    pub(crate) fn counted(&self) -> u64 {
+        self.next - 1
     }
 
     fn begin(&mut self, pending: Pending) -> RequestId {
@@ -194,7 +151,7 @@ impl Front {
 
     /// Takes one request off the descriptor. The iovec is head, then an aligned slot: a write's data lands where direct I/O
     /// wants it.
-    pub(crate) fn take(&mut self, pools: &Pools) -> Taken {
+    pub(crate) fn take_one(&mut self, pools: &Pools) -> Taken {
         if let Some((unique, offset, size)) = self.parked.take() {
             return self.read(pools, unique, offset, size);
         }
@@ -362,14 +319,11 @@ impl Front {
         Taken::Wanted(self.zero_piece(unique, Rest { offset, length, unmap }))
     }
 
-    /// The first piece of a range; the rest follows piece by piece, so that one discard of a whole disk does not take up all
-    /// that may be under way.
-    fn zero_piece(&mut self, unique: u64, Rest { offset, length, unmap }: Rest) -> Wanted {
-        let part = length.min(u64::from(ZERO_BYTES_MAX));
-        let rest = Rest { offset: offset + part, length: length - part, unmap };
-        let rest = Some(rest).filter(|rest| rest.length > 0);
+    /// The next piece of a range.
+    fn zero_piece(&mut self, unique: u64, whole: Rest) -> Wanted {
+        let (range, rest) = whole.piece();
         let pending = Pending { unique, length: 0, data: None, into: None, read: false, rest };
-        Wanted::Zero(self.begin(pending), Range { offset, length: part as u32 }, unmap)
+        Wanted::Zero(self.begin(pending), range, whole.unmap)
     }
 
     /// With nothing else under way the slot that stands ready may be used, or a long read would wait for ever.
@@ -378,7 +332,7 @@ impl Front {
     }
 
     /// Answers a request of the core's; gives the next piece if it was one of a long range.
-    pub(crate) fn answer(&mut self, request: RequestId, errno: i32) -> Option<Wanted> {
+    pub(crate) fn answer_one(&mut self, request: RequestId, errno: i32) -> Option<Wanted> {
         let pending = self.pending.remove(&request)?;
         if let Some(rest) = pending.rest.filter(|_| errno == 0) {
             return Some(self.zero_piece(pending.unique, rest));

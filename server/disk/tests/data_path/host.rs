@@ -105,6 +105,8 @@ impl Host {
             pack: false,
             key_file: folder.join("key"),
             state: folder.join("state"),
+            device: true,
+            nbd: None,
             volatile: false,
             kept: false,
             log: None,

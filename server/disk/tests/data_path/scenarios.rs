@@ -33,7 +33,7 @@ pub const ALL: &[(&str, fn())] = &[
 ];
 
 /// A seeded stream of bytes: two devices written with the same seed are equal.
-fn bytes(seed: u64, length: usize) -> Vec<u8> {
+pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
     let mut out = vec![0; length];
@@ -42,12 +42,12 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Opens the device so that every write reaches the disk process before it returns, without needing aligned memory.
-fn open(device: &Path) -> File {
+pub fn open(device: &Path) -> File {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_DSYNC).open(device).unwrap()
 }
 
 /// Forgets what the kernel has cached of the device, so that reads come from the disk process.
-fn read(device: &Path, offset: u64, length: usize) -> Vec<u8> {
+pub fn read(device: &Path, offset: u64, length: usize) -> Vec<u8> {
     let file = File::open(device).unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     let mut out = vec![0; length];
@@ -409,7 +409,7 @@ fn lease_end() {
     assert!(one.data().starts_with(&bytes(1, 4096)));
 }
 
-fn promote(host: &mut Host, epoch: u64) {
+pub fn promote(host: &mut Host, epoch: u64) {
     let side = host.options.side;
     host.order(DiskOrder::LearnEpoch { epoch: Epoch(epoch), holder: side }).unwrap();
     host.activate(Epoch(epoch), Generation([epoch as u8; 16]));
