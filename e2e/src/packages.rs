@@ -46,6 +46,8 @@ const SHOW_NEEDS: &[Need] = &[
         package: "qemu-system-common",
         why: "the peer of mirror-speed",
     },
+    Need { file: "/usr/bin/qemu-io", package: "qemu-utils", why: "judges the NBD export" },
+    Need { file: "/usr/bin/nbdcopy", package: "libnbd-bin", why: "judges the NBD export" },
     Need { file: "/usr/lib/x86_64-linux-gnu/libnbd.so.0", package: "libnbd0", why: "fio's NBD client" },
 ];
 

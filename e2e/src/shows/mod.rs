@@ -10,6 +10,7 @@ mod mirror_crash;
 mod mirror_memory;
 mod mirror_sim;
 mod mirror_speed;
+mod nbd;
 mod node_kill;
 pub mod page_live;
 mod rejoin_map;
@@ -106,6 +107,12 @@ const SHOWS: &[Show] = &[
         claim: "5,000 simulator seeds without a violation, at least three bugs put back are found",
         runs_program: false,
         run: sim_first::run,
+    },
+    Show {
+        name: "nbd",
+        claim: "the NBD export serves qemu, libnbd and fio over unix socket and TCP; both copies are what was written",
+        runs_program: true,
+        run: nbd::run,
     },
     Show {
         name: "page-live",

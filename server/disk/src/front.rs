@@ -104,8 +104,6 @@ pub(crate) trait FrontEnd {
     fn filled(&mut self, request: RequestId, data: Arc<Buffer>);
     /// Answers a request, or gives what it still needs before.
     fn answer(&mut self, request: RequestId, errno: i32, numbers: &mut Numbers) -> Option<Wanted>;
-    /// Requests under way.
-    fn busy(&self) -> usize;
 }
 
 impl FrontEnd for Front {
@@ -140,10 +138,6 @@ impl FrontEnd for Front {
         numbers.0 = self.counted();
         next
     }
-
-    fn busy(&self) -> usize {
-        self.pending.len()
-    }
 }
 
 impl Loop {
@@ -162,11 +156,6 @@ impl Loop {
         let next = self.owner(request).and_then(|front| front.answer(request, errno, &mut numbers));
         self.numbers = numbers;
         self.inputs.extend(next.map(Input::from));
-    }
-
-    /// Requests under way at all front ends.
-    pub(crate) fn busy(&self) -> usize {
-        self.front.as_ref().map_or(0, FrontEnd::busy) + self.parts.nbd.as_ref().map_or(0, FrontEnd::busy)
     }
 
     /// Opens every front end of the set: the export first, which fails at once or not at all.

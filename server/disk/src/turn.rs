@@ -14,8 +14,8 @@ use crate::link::connect::Connector;
 use crate::link::handshake::Line;
 use crate::link::stream::{Step, Stream};
 use crate::link::tls::Tls;
-use crate::options::DiskOptions;
 use crate::nbd::Nbd;
+use crate::options::DiskOptions;
 use crate::pools::Pools;
 use crate::ring::memory::{Buffer, Spare};
 use crate::ring::{Completion, Ring};
@@ -452,7 +452,6 @@ impl Loop {
             let Some(nbd) = &mut self.parts.nbd else { return };
             match nbd.take(&mut self.numbers, &self.parts.pools) {
                 Taken::Wanted(wanted) => {
-                    self.active = true;
                     self.feed(wanted.into());
                 }
                 Taken::Served => {}

@@ -206,6 +206,7 @@ impl Engine {
             next_fast: status.is_some_and(|s| {
                 !s.history.is_empty() && s.rebuild.is_none_or(|r| r.kind == wire::alert::RebuildKind::Fast)
             }),
+            fronts: status.map_or(Vec::new(), |s| s.device.iter().chain(&s.exports).cloned().collect()),
         })
     }
 }

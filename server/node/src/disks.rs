@@ -257,14 +257,21 @@ fn options(
         pack: found.is_some_and(|set| set.traffic.pack),
         kept: true,
         log: Some(data.disk_log(set)),
-        device: true,
-        nbd: None,
+        device: found.is_none_or(|set| set.front.device),
+        nbd: found.and_then(|set| export(set, data)),
         volatile: backing != Backing::Plain,
         volatile_seed: u64::from_le_bytes(host.0[..8].try_into().unwrap_or_default()),
         no_flush: backing == Backing::VolatileLying,
         volatile_delay_us: 0,
         volatile_fault: None,
     }
+}
+
+fn export(set: &wire::config::SetConfig, data: &DataDir) -> Option<disk::ExportOptions> {
+    let nbd = set.front.nbd.as_ref()?;
+    let unix = nbd.unix.then(|| data.file(&format!("run/set-{}.nbd", set.id.0)));
+    let tcp = nbd.addresses.iter().map(|address| (*address, nbd.port).into()).collect();
+    Some(disk::ExportOptions { name: set.name.clone(), unix, tcp })
 }
 
 fn points_of(config: &ClusterConfig, set: SetId) -> Vec<String> {

@@ -485,6 +485,7 @@ fn config(rng: &mut Rng) -> ClusterConfig {
         port: 7000 + id,
         source: home(id)[0],
         traffic: wire::traffic::Traffic::default(),
+        front: wire::config::FrontConfig::default(),
     };
     let group = |id: u16| GroupConfig {
         id: GroupId(id),

@@ -99,6 +99,44 @@ pub struct SetConfig {
     /// How its blocks travel between the servers (C11).
     #[serde(default)]
     pub traffic: Traffic,
+    /// How its data is reached on the server where it is active (C13).
+    #[serde(default)]
+    pub front: FrontConfig,
+}
+
+/// The front ends of a mirror set; both may be on at once, they show the same disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontConfig {
+    /// A block device, which can be mounted.
+    pub device: bool,
+    /// An NBD export.
+    #[serde(default)]
+    pub nbd: Option<NbdConfig>,
+}
+
+impl Default for FrontConfig {
+    fn default() -> Self {
+        FrontConfig { device: true, nbd: None }
+    }
+}
+
+/// An NBD export, served while the set is active. It bears the set's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NbdConfig {
+    /// Serve it on the unix socket `run/set-N.nbd` in the server's data folder, for root only.
+    pub unix: bool,
+    /// Addresses to serve it at, such as a floating IP of the group; none: not over TCP. There is no TLS and no password:
+    /// whoever reaches the port can read and write the set. For trusted networks only.
+    #[serde(default)]
+    pub addresses: Vec<std::net::IpAddr>,
+    /// TCP port at these addresses.
+    #[serde(default = "nbd_port")]
+    pub port: u16,
+}
+
+/// The protocol's registered port.
+fn nbd_port() -> u16 {
+    10_809
 }
 
 /// One failover group (B1).
@@ -256,6 +294,39 @@ impl ClusterConfig {
             if self.sets[..i].iter().any(|other| other.id == set.id || other.port == set.port) {
                 faults.push(fault(format!("sets[{i}]"), "each mirror set needs its own id and port"));
             }
+            self.check_front(i, set, faults);
+        }
+    }
+
+    fn check_front(&self, i: usize, set: &SetConfig, faults: &mut Vec<ConfigFault>) {
+        let field = |name: &str| format!("sets[{i}].front.{name}");
+        let mounted = self.groups.iter().flat_map(|group| &group.mounts).any(|mount| mount.set == set.id);
+        if !set.front.device && mounted {
+            faults.push(fault(field("device"), "switch it on: a group mounts this set"));
+        }
+        let Some(nbd) = &set.front.nbd else {
+            if !set.front.device {
+                faults.push(fault(field("device"), "switch on the device, the NBD export or both"));
+            }
+            return;
+        };
+        if !nbd.unix && nbd.addresses.is_empty() {
+            faults.push(fault(field("nbd"), "name an address, or switch on the unix socket"));
+        }
+        if nbd.addresses.len() > limits::EXPORT_ADDRESSES_MAX {
+            faults.push(fault(
+                field("nbd.addresses"),
+                format!("at most {} addresses", limits::EXPORT_ADDRESSES_MAX),
+            ));
+        }
+        let link = self.sets.iter().any(|other| other.port == nbd.port);
+        let twice = self.sets[..i].iter().filter_map(|other| other.front.nbd.as_ref());
+        let twice = twice.filter(|other| !other.addresses.is_empty()).any(|other| other.port == nbd.port);
+        if !nbd.addresses.is_empty() && (nbd.port == 0 || link || twice) {
+            faults.push(fault(
+                field("nbd.port"),
+                "each export needs a port of its own, not that of a block link",
+            ));
         }
     }
 

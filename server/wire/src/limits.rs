@@ -10,6 +10,8 @@ pub const GROUPS_MAX: usize = 64;
 pub const FLOATING_IPS_MAX: usize = 64;
 /// Mirror sets of one cluster [2.2.2].
 pub const MIRROR_SETS_MAX: usize = 8;
+/// Addresses of one NBD export: the 16 addresses of a server (A3).
+pub const EXPORT_ADDRESSES_MAX: usize = 16;
 /// Interconnects of one cluster [2.2.2]; A6 asks for at least two.
 pub const INTERCONNECTS_MAX: usize = 16;
 /// Events kept in a view: one screen of the rail; the store keeps more.

@@ -62,6 +62,7 @@ mod tests {
             size: 4096,
             port: 1,
             source: NodeId(1),
+            front: crate::config::FrontConfig::default(),
             traffic: Traffic { encrypt, pack: false },
         };
         let config = ClusterConfig {

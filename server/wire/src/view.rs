@@ -300,6 +300,9 @@ pub struct SetView {
     pub bytes_per_s: u64,
     /// Whether the next rebuild would be a fast copy.
     pub next_fast: bool,
+    /// Where its data is reached on the server where it is active: the block device, then NBD exports as URIs.
+    #[serde(default)]
+    pub fronts: Vec<String>,
 }
 
 /// What would happen if a server failed now (G11).

@@ -43,6 +43,9 @@ pub(crate) struct Connection {
     start: usize,
     end: usize,
     receiving: bool,
+    /// All that was received is taken. Only then is received on: what lies in the staging buffer while the kernel has it
+    /// could not be taken, however many replies have gone meanwhile.
+    hungry: bool,
     /// A request that waits for a slot.
     parked: Option<Request>,
     incoming: Option<Incoming>,
@@ -70,6 +73,7 @@ impl Connection {
             start: 0,
             end: 0,
             receiving: false,
+            hungry: true,
             parked: None,
             incoming: None,
             skip: 0,
@@ -103,6 +107,12 @@ impl Connection {
 
     /// The next request out of what was received.
     pub(crate) fn step(&mut self, pools: &Pools) -> Step {
+        let step = self.next(pools);
+        self.hungry = matches!(step, Step::Hungry);
+        step
+    }
+
+    fn next(&mut self, pools: &Pools) -> Step {
         if self.leaving {
             return if self.idle() { Step::Ended } else { Step::Stalled };
         }
@@ -191,7 +201,7 @@ impl Connection {
 
     /// Receives on: a long rest of a payload straight into its slot, everything else into the staging buffer.
     pub(crate) fn receive(&mut self, ring: &mut Ring<Token>) {
-        if self.receiving || self.leaving || self.parked.is_some() {
+        if self.receiving || !self.hungry {
             return;
         }
         let token = Token::NbdReceive(self.serial);
@@ -205,9 +215,6 @@ impl Connection {
                 ring.receive(token, socket.as_fd(), buffer, (incoming.got, whole), true);
                 return;
             }
-        }
-        if self.end - self.start == NBD_STAGING_BYTES {
-            return;
         }
         let Some(mut staging) = self.staging.take() else { return };
         staging.bytes_mut().copy_within(self.start..self.end, 0);
@@ -243,6 +250,7 @@ impl Connection {
 
     /// Queues a reply.
     pub(crate) fn queue(&mut self, head: Vec<u8>, data: Option<(Arc<Buffer>, usize)>) {
+        let data = data.map(|(data, length)| (data, 0..length));
         self.outgoing.push_back(Piece { head, data });
     }
 
@@ -253,7 +261,7 @@ impl Connection {
         }
         let (mut count, mut bytes) = (0, 0);
         for piece in &self.outgoing {
-            bytes += piece.head.len() + piece.data.as_ref().map_or(0, |(_, length)| *length);
+            bytes += piece.head.len() + piece.data.as_ref().map_or(0, |(_, part)| part.len());
             if count > 0 && bytes > SEND_BYTES {
                 break;
             }

@@ -306,8 +306,4 @@ impl FrontEnd for Nbd {
         }
         None
     }
-
-    fn busy(&self) -> usize {
-        self.pending.len()
-    }
 }

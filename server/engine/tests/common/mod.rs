@@ -395,6 +395,7 @@ impl World {
             link_address: None,
             sent_bytes: 0,
             device: (disk.role == Role::Active).then(|| "/dev/loop0".to_string()),
+            exports: Vec::new(),
             failed: None,
             mended_blocks: 0,
         };

@@ -39,6 +39,7 @@ pub fn config() -> ClusterConfig {
             port: 29100,
             source: S1,
             traffic: wire::traffic::Traffic::default(),
+            front: wire::config::FrontConfig::default(),
         }],
         groups: vec![GroupConfig {
             id: GROUP,

@@ -146,6 +146,7 @@ fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Res
         port: BLOCK_PORT,
         source: NodeId(1),
         traffic: wire::traffic::Traffic::default(),
+        front: wire::config::FrontConfig::default(),
     };
     let side = |host: Host| json!({ "name": host.name(), "address": address(host), "page": page(host) });
     let mut other = side(Host::Server2);

@@ -84,6 +84,7 @@ fn set(id: u16, name: &str) -> SetView {
         dirty_blocks: 0,
         bytes_per_s: 38_000_000,
         next_fast: true,
+        fronts: vec!["/dev/loop0".to_owned()],
     }
 }
 
