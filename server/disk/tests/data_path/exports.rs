@@ -74,6 +74,11 @@ fn requests() {
     assert_eq!(two.read(50 << 20, 8192), bytes(10, 8192));
     assert_eq!(one.ask(TRIM, 0, 50 << 20, 4096, &[]).unwrap().0, 0);
     assert!(two.read(50 << 20, 4096).iter().all(|byte| *byte == 0));
+    // More at once than may be under way, and nothing after: none is left lying.
+    let asked: Vec<u64> = (0..100).map(|_| one.send(READ, 0, 0, 512, &[]).unwrap()).collect();
+    let mut answered: Vec<u64> = asked.iter().map(|_| one.reply().unwrap().0).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, asked);
     // What cannot be is refused, payload and all, and the connection goes on.
     assert_eq!(one.write(0, 1, &bytes(1, 512)), EINVAL);
     assert_eq!(one.write(0, 0, &bytes(1, 100)), EINVAL);
