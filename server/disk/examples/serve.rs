@@ -27,6 +27,7 @@ fn main() -> anyhow::Result<()> {
         side,
         size,
         replace: false,
+        store: None,
     })?;
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut incarnation = [0; 16];

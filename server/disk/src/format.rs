@@ -6,7 +6,8 @@ use crate::options::FormatOptions;
 use crate::ring::memory::Buffer;
 use anyhow::{Context as _, bail};
 use mirror::layout::{
-    AreaReader, ControlArea, Format, FreshArea, LayoutFault, SUPERBLOCKS_BYTES, Superblock, control_bytes,
+    AreaReader, ControlArea, Format, FreshArea, LayoutFault, SUPERBLOCKS_BYTES, Superblock, UNIT,
+    control_bytes, store_bytes,
 };
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{File, OpenOptions};
@@ -23,7 +24,6 @@ use wire::backing::CONTROL_BYTES_MIN;
 pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
     let FormatOptions { cluster, set, side, size, .. } = *options;
     let name = options.backing.display();
-    let fresh = FreshArea::new(Format { cluster, set, side, size })?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -34,7 +34,11 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
         .with_context(|| format!("open the backing {name}"))?;
     flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("{name} is in use by a disk process"))?;
-    make_room(&file, control_bytes(size) + size).with_context(|| format!("make {name} long enough"))?;
+    let data_end = control_bytes(size) + size;
+    make_room(&file, data_end).with_context(|| format!("make {name} long enough"))?;
+    let store = store_room(&file, data_end, options.store.unwrap_or_else(|| store_bytes(size)))
+        .with_context(|| format!("make room for older versions on {name}"))?;
+    let fresh = FreshArea::new(Format { cluster, set, side, size })?.with_store(store);
     match look(&file, fresh.length()).with_context(|| format!("read {name}"))? {
         Found::Ours(old) => {
             if (old.cluster, old.set, old.side, old.size) == (cluster, set, side, size) {
@@ -159,6 +163,18 @@ fn make_room(file: &File, needed: u64) -> anyhow::Result<()> {
     }
 }
 
+/// Room behind the data for what a rebuild overwrites: an image file is made longer, without space of its own until it is
+/// used (a disk that is full then costs the undo, not the rebuild); a device has what is left of it. Gives its bytes.
+fn store_room(file: &File, data_end: u64, wanted: u64) -> anyhow::Result<u64> {
+    let wanted = wanted / UNIT as u64 * UNIT as u64;
+    let length = (&*file).seek(SeekFrom::End(0))?;
+    if length >= data_end + wanted || file.metadata()?.file_type().is_block_device() {
+        return Ok(wanted.min((length - data_end) / UNIT as u64 * UNIT as u64));
+    }
+    file.set_len(data_end + wanted)?;
+    Ok(wanted)
+}
+
 /// Reads the control area of a backing opened with direct I/O or without, if it is the one `wanted`.
 pub(crate) fn read_control(
     file: &File,
@@ -197,6 +213,7 @@ mod tests {
             side: NodeId(1),
             size: 4 << 20,
             replace: false,
+            store: None,
         }
     }
 
@@ -206,9 +223,10 @@ mod tests {
         let mine = options(&folder);
         format(&mine).unwrap();
         let image = std::fs::read(&mine.backing).unwrap();
-        assert_eq!(image.len() as u64, control_bytes(mine.size) + mine.size);
+        assert_eq!(image.len() as u64, control_bytes(mine.size) + mine.size + store_bytes(mine.size));
         let read = ControlArea::read(&image).unwrap();
         assert_eq!((read.superblock.set, read.superblock.side), (SetId(1), NodeId(1)));
+        assert_eq!(read.superblock.store, store_bytes(mine.size));
         format(&mine).unwrap();
         assert_eq!(std::fs::read(&mine.backing).unwrap(), image);
         let other = FormatOptions { set: SetId(2), ..mine };

@@ -147,6 +147,10 @@ pub struct FormatOptions {
     /// Overwrite the control area of another mirror set, or whatever else is there: **it is lost on this backing**.
     #[serde(default)]
     pub replace: bool,
+    /// Bytes behind the data for what a rebuild overwrites ([`mirror::layout::store_bytes`] where nothing is said, as far as
+    /// a device has room); 0: none is kept.
+    #[serde(default)]
+    pub store: Option<u64>,
 }
 
 /// What holds a mirror set's device together in the kernel, kept in `STATE/set-N.front.json` while it exists, so that

@@ -32,6 +32,12 @@ impl Loop {
                     self.control_next();
                 }
             }
+            Action::LoadControl { op, offset, length } => {
+                let length = length as usize;
+                let Some(buffer) = Buffer::new(length) else { return self.fail(op, libc::ENOMEM) };
+                let job = DiskJob::Load { op, length };
+                self.parts.backing.read(&mut self.parts.ring, job, offset, buffer, length);
+            }
             Action::Send { frame, data } => self.send(&frame, data),
             Action::Release { data } => match data {
                 Data::Payload(payload) => drop(self.payloads.remove(&payload)),

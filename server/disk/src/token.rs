@@ -62,6 +62,8 @@ pub(crate) enum DiskJob {
     Zero(ZeroJob),
     /// Data read for the core.
     Read { op: OpId, length: usize, into: Data },
+    /// Bytes of the control area, or of the store, read for the core.
+    Load { op: OpId, length: usize },
     /// Data made durable for the core.
     Flush { op: OpId },
     /// One write of the control area.

@@ -345,6 +345,11 @@ impl Loop {
                 }
                 self.feed(Input::LocalDone { op, result });
             }
+            DiskJob::Load { op, length } => {
+                let bytes = buffer.map(|buffer| buffer.first(length).to_vec()).unwrap_or_default();
+                let result = whole(length).map(|_| LocalResult::Bytes(bytes));
+                self.feed(Input::LocalDone { op, result });
+            }
             DiskJob::ControlWrite { length } => {
                 self.control_step(whole(length).err(), false);
             }

@@ -511,6 +511,7 @@ fn reason_of(fault: &OrderFault) -> String {
         OrderFault::NotEqual => "the copies cannot be made equal at present".to_string(),
         OrderFault::Fenced => "the set has fenced itself".to_string(),
         OrderFault::InUse => "the block device is in use".to_string(),
+        OrderFault::NothingKept => "no older version is kept here".to_string(),
         OrderFault::Io { reason } => reason.clone(),
     }
 }

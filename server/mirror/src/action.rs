@@ -43,6 +43,9 @@ pub enum Action {
     /// Write these bytes of the control area, in order, then make them durable (one flush); never overtaken by a later
     /// `StoreControl`.
     StoreControl { op: OpId, writes: Vec<ControlWrite> },
+    /// Read bytes of the backing, counted from the start of the control area as `StoreControl` does; answered by
+    /// `LocalResult::Bytes`.
+    LoadControl { op: OpId, offset: u64, length: u32 },
     /// Send a frame, with data if any; frames are sent in order. The shell keeps the data until it is on the wire and
     /// released.
     Send { frame: Frame, data: Option<Data> },
@@ -73,7 +76,7 @@ pub enum Action {
 /// Bytes for the control area.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlWrite {
-    /// From the start of the control area; a multiple of 4096.
+    /// From the start of the control area, a multiple of 4096; the store's headers lie behind the data.
     pub offset: u64,
     /// A multiple of 4096 bytes.
     pub bytes: Vec<u8>,

@@ -5,7 +5,7 @@ use crate::config::APPLIED_MAX;
 use crate::input::{LocalFault, LocalResult, PayloadId, Range};
 use crate::link::Phase;
 use crate::mirror::{Mirror, Op};
-use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, PAYLOAD_BYTES_MAX};
+use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, KeepOld, PAYLOAD_BYTES_MAX};
 use peer::control::{HISTORY_MAX, Role};
 use wire::Generation;
 
@@ -30,6 +30,12 @@ enum Work {
     Check(Vec<[u8; HASH_BYTES]>),
     /// For a side whose own disk cannot.
     Read,
+}
+
+impl Applied {
+    pub(crate) fn range(&self) -> Range {
+        self.range
+    }
 }
 
 /// An answer that must not be sent before a store is done.
@@ -84,6 +90,12 @@ impl Mirror {
 
     /// The claim is granted.
     pub(crate) fn apply(&mut self, id: u64) {
+        let Some(applied) = self.applied.get(&id) else { return };
+        let overwrites = matches!(applied.work, Work::Write(_) | Work::Copy(_) | Work::Zero { .. });
+        let (range, is_copy) = (applied.range, matches!(applied.work, Work::Copy(_)));
+        if overwrites && !self.may_overwrite(id, range, is_copy) {
+            return;
+        }
         let Some(applied) = self.applied.get_mut(&id) else { return };
         applied.started = true;
         let (op, range) = (OpId(id), applied.range);
@@ -140,7 +152,7 @@ impl Mirror {
         let Work::Check(theirs) = applied.work else { return };
         let (ours, fault) = match result {
             Ok(LocalResult::Hashes(hashes)) => (hashes, None),
-            Ok(LocalResult::Done | LocalResult::Read { .. }) => (Vec::new(), None),
+            Ok(LocalResult::Done | LocalResult::Read { .. } | LocalResult::Bytes(_)) => (Vec::new(), None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
         let mut different = vec![0u8; theirs.len().div_ceil(8)];
@@ -214,11 +226,12 @@ impl Mirror {
     }
 
     /// This copy becomes a rebuild's target: inconsistent until its end (C6).
-    pub(crate) fn build_begins(&mut self, generation: Generation) {
+    pub(crate) fn build_begins(&mut self, generation: Generation, old: KeepOld) {
         if self.role != Role::Standby || !self.settle.is_idle() {
             self.close_link(LinkFault::Protocol);
             return;
         }
+        self.record_begins(old);
         self.sb.consistent = false;
         self.sb.alone = false;
         self.sb.active = false;
@@ -248,6 +261,7 @@ impl Mirror {
         self.sb.alone = false;
         self.sb.active = false;
         self.sb.made_equal = true;
+        self.record_ends_equal();
         self.forget_differences();
         let mark = self.store.superblock();
         let hasty = self.config.faults.built_before_stored;
@@ -255,7 +269,7 @@ impl Mirror {
     }
 
     /// Map and log of this side are of no more use: the twin has merged them or the copies are equal.
-    fn forget_differences(&mut self) {
+    pub(crate) fn forget_differences(&mut self) {
         if self.log.len() > 0 {
             self.log.clear();
             self.store.log();

@@ -166,8 +166,19 @@ impl FreshArea {
             made_equal: false,
             rebuild_paused: false,
             rebuild_limit: 0,
+            store: 0,
+            record: 0,
+            preserved: None,
+            undone: false,
         };
         Ok(FreshArea { superblock })
+    }
+
+    /// With a store of so many bytes behind the data; 0: none, and nothing a rebuild overwrites can be put back.
+    #[must_use]
+    pub fn with_store(mut self, bytes: u64) -> FreshArea {
+        self.superblock.store = bytes / UNIT as u64 * UNIT as u64;
+        self
     }
 
     /// What its superblocks say: for images made by hand.
@@ -220,10 +231,20 @@ impl FreshArea {
 /// # Errors
 /// A size outside its limit.
 pub fn format(format: Format) -> Result<Vec<u8>, LayoutFault> {
-    let fresh = FreshArea::new(format)?;
-    let mut bytes = vec![0; usize::try_from(fresh.length()).map_err(|_| LayoutFault::Size)?];
-    fresh.fill(0, &mut bytes);
-    Ok(bytes)
+    FreshArea::new(format)?.bytes()
+}
+
+impl FreshArea {
+    /// All of it in one piece.
+    ///
+    /// # Errors
+    /// It does not fit into memory.
+    pub fn bytes(&self) -> Result<Vec<u8>, LayoutFault> {
+        let fresh = self;
+        let mut bytes = vec![0; usize::try_from(fresh.length()).map_err(|_| LayoutFault::Size)?];
+        fresh.fill(0, &mut bytes);
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]

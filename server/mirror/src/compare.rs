@@ -15,6 +15,8 @@ pub struct Standing {
     pub consistent: bool,
     /// Has acknowledged without its twin under its current generation.
     pub alone: bool,
+    /// Put back to an older version: it lacks what was copied to it since.
+    pub undone: bool,
     /// Highest session it has stored.
     pub session: Session,
     /// Highest session it knows its twin to have stored.
@@ -45,6 +47,7 @@ impl Standing {
             base: hello.base,
             consistent: hello.consistent,
             alone: hello.alone,
+            undone: hello.undone,
             session,
             twin_session: hello.twin_session,
         }
@@ -71,6 +74,10 @@ pub fn compare(mine: &Standing, twin: &Standing) -> Verdict {
     let Some(ours) = mine.current() else {
         return Verdict::Ahead;
     };
+    if mine.base == Some(theirs) && twin.undone && !twin.alone {
+        // The bits for what it had been sent are clear.
+        return Verdict::Unknown(RebuildKind::FullUnknown);
+    }
     if mine.base == Some(theirs) {
         return on_common_ground(mine, twin, ours == theirs);
     }

@@ -9,11 +9,16 @@ const D: Generation = Generation([0xd; 16]);
 
 fn copy(history: &[Generation], base: Option<Generation>) -> Standing {
     let (session, twin_session) = (Session(5), Session(5));
-    Standing { history: history.to_vec(), base, consistent: true, alone: false, session, twin_session }
+    let (consistent, alone, undone) = (true, false, false);
+    Standing { history: history.to_vec(), base, consistent, alone, undone, session, twin_session }
 }
 
 fn alone(standing: Standing) -> Standing {
     Standing { alone: true, ..standing }
+}
+
+fn undone(standing: Standing) -> Standing {
+    Standing { undone: true, ..standing }
 }
 
 fn target(standing: Standing) -> Standing {
@@ -36,6 +41,20 @@ fn every_situation_has_its_verdict() {
         ("the very first build", first, copy(&[], None), Unknown(FullFirst)),
         ("the first build was broken off", alone(copy(&[A], Some(A))), target(copy(&[A], None)), Behind),
         ("a rebuild was broken off", went_on.clone(), target(copy(&[A], None)), Behind),
+        (
+            "a rebuild's target was put back",
+            went_on.clone(),
+            undone(copy(&[A], Some(A))),
+            Unknown(FullUnknown),
+        ),
+        ("it is going back", went_on.clone(), undone(target(copy(&[A], None))), Unknown(FullUnknown)),
+        (
+            "the loser of a split brain was put back",
+            went_on.clone(),
+            undone(alone(copy(&[C, A], None))),
+            Split,
+        ),
+        ("put back, and serves by force", alone(copy(&[C, A], None)), went_on.clone(), Split),
         ("a rebuild to another side was broken off", went_on, target(copy(&[D], None)), Unknown(FullUnknown)),
         (
             "re-admission broke after the twin stored it",

@@ -113,6 +113,12 @@ pub struct Faults {
     pub ignore_set_back: bool,
     /// That it was is forgotten at the next meeting.
     pub forget_set_back: bool,
+    /// What is to be overwritten is overwritten when it is read, before it is kept on disk.
+    pub overwrite_before_kept: bool,
+    /// Only what a rebuild overwrites is kept, not what the application writes meanwhile.
+    pub keep_copies_only: bool,
+    /// A copy that was put back to an older version is taken for the one it was made.
+    pub ignore_undone: bool,
     /// Answers are given after the end of the lease.
     pub reply_without_lease: bool,
 }

@@ -64,6 +64,8 @@ pub enum LocalResult {
     Read { zero: Vec<u8> },
     /// Of `HashLocal`: one 16-byte BLAKE3 prefix for each 4096-byte block of the range, in order; [`ZERO_HASH`] for zeroes.
     Hashes(Vec<[u8; 16]>),
+    /// Of `LoadControl`.
+    Bytes(Vec<u8>),
 }
 
 /// In place of the hash of a block of zeroes.

@@ -7,6 +7,7 @@
 //! | 8192            | 64 x 4096        | ring of the activity log |
 //! | 512 KiB         | pages x 4096     | dirty map, one bit for each 4096-byte block of data |
 //! | `control_bytes` |                  | the data, aligned to 1 MiB |
+//! | behind the data | `store`          | what a rebuild overwrote (`undo::segment`); 0: no store |
 //!
 //! All integers are little endian. Why it is so:
 //! * **Superblock twice.** A new one overwrites the older, so a torn write leaves the one before it, which is still true:
@@ -23,6 +24,7 @@
 
 pub use crate::area::{AreaReader, FreshArea, SUPERBLOCKS_BYTES, format};
 use crate::dirty::DirtyMap;
+pub use crate::undo::segment;
 use peer::block::{BLOCK_BYTES, HOT_MAX, MAP_PAGE_BYTES};
 use peer::control::HISTORY_MAX;
 use std::collections::BTreeSet;
@@ -49,12 +51,18 @@ pub const PAGE_BLOCKS: u64 = MAP_PAGE_BYTES as u64 * 8;
 const SUPER_MAGIC: [u8; 7] = *b"futago\0";
 /// Version of the layout that is written. Every version keeps the magic, the version and the checksum of a superblock where
 /// they are, so that an older program can tell a newer area from damage.
-pub const VERSION: u8 = 1;
+///
+/// 2 adds the store of a preserved version behind the data and what the superblock says of it; to an area of version 1 it
+/// has none.
+pub const VERSION: u8 = 2;
 const LOG_MAGIC: [u8; 4] = *b"fLOG";
 const PAGE_MAGIC: [u8; 4] = *b"fMAP";
 const PAGE_HEADER: usize = 32;
 const LOG_HEADER: usize = 64;
 const HISTORY_AT: usize = 160;
+/// Store and preserved version in a superblock: bytes of the store, number of the record, flags, length of the history.
+const STORE_AT: usize = 1024;
+const PRESERVED_AT: usize = 1056;
 
 /// Why bytes are not a control area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +132,27 @@ pub struct Superblock {
     pub rebuild_paused: bool,
     /// Bytes a second a rebuild from this side may take by an operator's order; 0: no limit.
     pub rebuild_limit: u64,
+    /// Bytes of the store behind the data.
+    pub store: u64,
+    /// Number of the newest record begun in it.
+    pub record: u64,
+    /// The version it holds.
+    pub preserved: Option<Preserved>,
+    /// This copy was put back to an older version: what the twin believes to have copied since is not here.
+    pub undone: bool,
+}
+
+/// A version of this copy that can be put back (`undo`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preserved {
+    /// Its history, current generation first.
+    pub history: Vec<Generation>,
+    /// It had acknowledged alone under that generation.
+    pub alone: bool,
+    /// Of a split brain: kept until an operator drops it.
+    pub split: bool,
+    /// It is being put back.
+    pub returning: bool,
 }
 
 /// A control area as read from a backing.
@@ -152,6 +181,13 @@ pub struct Format {
     pub side: NodeId,
     /// Bytes of data.
     pub size: u64,
+}
+
+/// The store for `size` bytes of data where nobody says otherwise: a quarter, so that a rebuild of nearly that much can be undone;
+/// at most 32 GiB, so that knowing what is kept costs 16 MiB of memory at most (C14).
+#[must_use]
+pub fn store_bytes(size: u64) -> u64 {
+    (size / 4 / DATA_ALIGN * DATA_ALIGN).clamp(DATA_ALIGN, 32 << 30)
 }
 
 /// Bytes of the control area for `size` bytes of data: the data begins there.
@@ -200,6 +236,7 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
     for (i, generation) in from.history.iter().take(HISTORY_MAX).enumerate() {
         put(&mut block, (HISTORY_AT + i * 16) as u64, &generation.0);
     }
+    put_preserved(&mut block, from);
     seal(&mut block, 8);
     ((from.counter % 2) * UNIT as u64, block)
 }
@@ -254,7 +291,48 @@ fn superblock_read(block: &[u8]) -> Option<Superblock> {
         made_equal: flags & 32 != 0,
         rebuild_paused: flags & 64 != 0,
         rebuild_limit: u64_at(block, 112)?,
+        store: u64_at(block, STORE_AT)?.min(1 << 52) / UNIT as u64 * UNIT as u64,
+        record: u64_at(block, STORE_AT + 8)?,
+        preserved: preserved(block)?,
+        undone: *block.get(STORE_AT + 16)? & 16 != 0,
     })
+}
+
+fn put_preserved(block: &mut [u8], from: &Superblock) {
+    put(block, STORE_AT as u64, &from.store.to_le_bytes());
+    put(block, STORE_AT as u64 + 8, &from.record.to_le_bytes());
+    let flag = |set: Option<bool>| set.unwrap_or_default();
+    let of = from.preserved.as_ref();
+    let flags = [
+        of.is_some(),
+        flag(of.map(|it| it.alone)),
+        flag(of.map(|it| it.split)),
+        flag(of.map(|it| it.returning)),
+        from.undone,
+    ];
+    let flags = flags.iter().enumerate().fold(0u8, |all, (i, set)| all | u8::from(*set) << i);
+    let history = of.map_or(&[][..], |it| &it.history);
+    let count = history.len().min(HISTORY_MAX);
+    put(block, STORE_AT as u64 + 16, &[flags, u8::try_from(count).unwrap_or_default()]);
+    for (i, generation) in history.iter().take(HISTORY_MAX).enumerate() {
+        put(block, (PRESERVED_AT + i * 16) as u64, &generation.0);
+    }
+}
+
+/// None: the bytes are no superblock's.
+fn preserved(block: &[u8]) -> Option<Option<Preserved>> {
+    let flags = *block.get(STORE_AT + 16)?;
+    if flags & 1 == 0 {
+        return Some(None);
+    }
+    let count = usize::from(*block.get(STORE_AT + 17)?).min(HISTORY_MAX);
+    let history = (0..count).map(|i| bytes16(block, PRESERVED_AT + i * 16).map(Generation));
+    Some(Some(Preserved {
+        history: history.collect::<Option<_>>()?,
+        alone: flags & 2 != 0,
+        split: flags & 4 != 0,
+        returning: flags & 8 != 0,
+    }))
 }
 
 /// Place and bytes of a log block with this set of hot extents.
@@ -314,12 +392,12 @@ pub(crate) fn page_read<'a>(block: &'a [u8], page: u32, superblock: &Superblock)
 }
 
 /// Writes the checksum of everything but its own four bytes at `at`.
-fn seal(block: &mut [u8], at: usize) {
+pub(crate) fn seal(block: &mut [u8], at: usize) {
     let sum = sum_without(block, at);
     put(block, at as u64, &sum.to_le_bytes());
 }
 
-fn sealed(block: &[u8], at: usize) -> bool {
+pub(crate) fn sealed(block: &[u8], at: usize) -> bool {
     u32_at(block, at) == Some(sum_without(block, at))
 }
 
@@ -328,22 +406,22 @@ fn sum_without(block: &[u8], at: usize) -> u32 {
     peer::block::checksum_append(before, block.get(at + 4..).unwrap_or_default())
 }
 
-fn put(target: &mut [u8], at: u64, bytes: &[u8]) {
+pub(crate) fn put(target: &mut [u8], at: u64, bytes: &[u8]) {
     let at = usize::try_from(at).unwrap_or(usize::MAX);
     if let Some(place) = at.checked_add(bytes.len()).and_then(|end| target.get_mut(at..end)) {
         place.copy_from_slice(bytes);
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
-fn bytes16(bytes: &[u8], at: usize) -> Option<[u8; 16]> {
+pub(crate) fn bytes16(bytes: &[u8], at: usize) -> Option<[u8; 16]> {
     bytes.get(at..at + 16)?.try_into().ok()
 }
 

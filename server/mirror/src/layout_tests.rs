@@ -30,6 +30,15 @@ fn superblock(counter: u64) -> Superblock {
         made_equal: true,
         rebuild_paused: true,
         rebuild_limit: 77,
+        store: 5 << 20,
+        record: 6,
+        preserved: Some(Preserved {
+            history: (0..HISTORY_MAX as u8).map(|i| Generation([0x80 | i; 16])).collect(),
+            alone: true,
+            split: false,
+            returning: true,
+        }),
+        undone: true,
     }
 }
 
@@ -50,10 +59,22 @@ fn every_field_of_a_superblock_comes_back() {
     let mut bytes = area();
     write(&mut bytes, superblock_write(&superblock(3)));
     assert_eq!(ControlArea::read(&bytes).unwrap().superblock, superblock(3));
-    let other =
-        Superblock { holder: None, base: None, history: Vec::new(), consistent: true, ..superblock(4) };
+    let other = Superblock {
+        holder: None,
+        base: None,
+        history: Vec::new(),
+        consistent: true,
+        undone: false,
+        ..superblock(4)
+    };
     write(&mut bytes, superblock_write(&other));
     assert_eq!(ControlArea::read(&bytes).unwrap().superblock, other);
+    let kept = Preserved { history: vec![Generation([1; 16])], alone: false, split: true, returning: false };
+    for preserved in [None, Some(kept)] {
+        let other = Superblock { preserved, ..superblock(5) };
+        write(&mut bytes, superblock_write(&other));
+        assert_eq!(superblock_read(&superblock_write(&other).1).unwrap(), other);
+    }
 }
 
 /// Torn at every sector: the one before it is found, for it lies elsewhere.
@@ -66,7 +87,6 @@ fn a_torn_superblock_leaves_its_predecessor() {
         let mut torn = bytes.clone();
         torn[offset as usize..offset as usize + cut].copy_from_slice(&block[..cut]);
         let found = ControlArea::read(&torn).unwrap().superblock;
-        // All that a superblock says lies in its first sector: what follows is zero in every version.
         assert!(found == superblock(3) || found.session == Session(99), "{found:?}");
         torn[offset as usize + 60] ^= 1;
         assert_eq!(ControlArea::read(&torn).unwrap().superblock, superblock(3));

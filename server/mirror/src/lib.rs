@@ -35,6 +35,7 @@ mod resume;
 mod settle;
 mod status;
 mod store;
+mod undo;
 mod watch;
 
 pub use action::Action;

@@ -89,7 +89,7 @@ impl Mirror {
         if self.link.is_some() {
             self.close_link(LinkFault::Restart);
         }
-        if self.role == Role::Fenced || self.failed.is_some() || self.leaving {
+        if self.role == Role::Fenced || self.failed.is_some() || self.leaving || self.returning() {
             self.act(Action::CloseLink { reason: LinkFault::Restart });
             return;
         }
@@ -206,6 +206,8 @@ impl Mirror {
             alone: self.sb.alone,
             dirty: self.map.count(),
             hot: self.log.hot().collect(),
+            undone: self.sb.undone,
+            room: self.undo_room(),
         };
         let (session, known_twin) = (self.sb.session, self.sb.twin_session);
         if let Some(link) = &mut self.link {
@@ -372,7 +374,7 @@ impl Mirror {
             }
             Body::Flush => self.flush_received(sequence),
             Body::MapAsk { from } => self.map_asked(from),
-            Body::BuildBegin { generation } => self.build_begins(generation),
+            Body::BuildBegin { generation, old } => self.build_begins(generation, old),
             Body::BuildDone { history } => self.build_done(history),
             // To the active side.
             Body::Written { of } => self.answered(of, &Answer::Written),

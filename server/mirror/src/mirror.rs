@@ -28,6 +28,7 @@ use crate::requests::Requests;
 use crate::settle::Settle;
 use crate::status::Told;
 use crate::store::Store;
+use crate::undo::Undo;
 use crate::watch::Watch;
 use peer::control::{Done, FromDisk, OrderFault, RebuildResult, Role, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,6 +68,10 @@ pub(crate) enum Op {
     TwinRead,
     /// A read whose run was broken off: its buffer is released when it ends.
     LostRead,
+    /// Keeping what is to be overwritten: reading a run of this number, or writing and sealing.
+    Keep(usize),
+    /// Reading or putting back what was kept.
+    KeepRead,
 }
 
 /// One side of one mirror set.
@@ -133,6 +138,9 @@ pub struct Mirror {
     pub(crate) watch: Watch,
     /// [`peer::control::DiskStatus::mended_blocks`].
     pub(crate) mended_blocks: u64,
+    pub(crate) undo: Undo,
+    /// The twin's copy went on by itself and was declared worse: it is kept while it is overwritten.
+    pub(crate) declared: bool,
 }
 
 /// Steps of one turn after which something is wrong with the rules themselves: each step consumes what it waits for, so
@@ -151,6 +159,7 @@ impl Mirror {
         let mut sb = area.superblock;
         // Of another life of the host it says nothing.
         sb.made_equal &= sb.incarnation == config.incarnation;
+        let undo = Undo::at_start(sb.preserved.as_ref(), sb.size);
         Mirror {
             log: ActivityLog::new(&hot, area.log_sequence, config.hot_max),
             lease: Lease::at_start(now),
@@ -197,6 +206,8 @@ impl Mirror {
             rebuild_kind: RebuildKind::Fast,
             watch: Watch::default(),
             mended_blocks: 0,
+            undo,
+            declared: false,
             config,
             now,
         }
@@ -247,6 +258,7 @@ impl Mirror {
             self.advance_held();
             self.advance_rebuild();
             self.advance_flushes();
+            self.advance_undo();
             self.advance_store();
             if !self.moved {
                 return;
@@ -273,6 +285,8 @@ impl Mirror {
             Op::RunHash(run) => self.run_hash_done(run, op, result),
             Op::Mend => self.mend_done(op.0, result.err()),
             Op::TwinRead => self.twin_read_done(op.0, result.err()),
+            Op::Keep(run) => self.keep_done(run, op, result),
+            Op::KeepRead => self.keep_read_done(op, result),
             Op::LostRead => self.act(Action::Release { data: crate::action::Data::Buffer(op) }),
         }
     }

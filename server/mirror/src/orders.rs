@@ -63,6 +63,7 @@ impl Mirror {
             | DiskOrder::AllowRebuild { .. }
             | DiskOrder::Overrule { .. }
             | DiskOrder::Rebuild { .. }
+            | DiskOrder::Undo { .. }
             | DiskOrder::Readmit
             | DiskOrder::Admitted
             | DiskOrder::Lease { .. }
@@ -80,6 +81,7 @@ impl Mirror {
                 self.answer(ticket, Ok(Done::Done));
             }
             DiskOrder::Overrule { replace } => self.overrule(ticket, replace),
+            DiskOrder::Undo { act } => self.undo_ordered(ticket, act),
             DiskOrder::Rebuild { paused, limit } => self.pace_rebuild(ticket, paused, limit),
             DiskOrder::Readmit => self.readmit(ticket),
             DiskOrder::Admitted => self.answer(ticket, Ok(Done::Done)),

@@ -15,7 +15,7 @@ use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::rebuild::Rebuild;
 use crate::requests::Twin;
-use peer::block::Body;
+use peer::block::{Body, KeepOld};
 use peer::control::{Done, OrderFault, Role, Ticket};
 use wire::Session;
 use wire::alert::RebuildKind;
@@ -85,6 +85,7 @@ impl Mirror {
             base: self.sb.base,
             consistent: self.sb.consistent,
             alone: self.sb.alone,
+            undone: self.sb.undone,
             session: self.sb.session,
             twin_session: self.sb.twin_session,
         }
@@ -99,7 +100,9 @@ impl Mirror {
         if self.config.faults.ignore_set_back {
             mine.twin_session = Session(0);
         }
-        Some(compare(&mine, &Standing::of(hello, *session)))
+        let mut twin = Standing::of(hello, *session);
+        twin.undone &= !self.config.faults.ignore_undone;
+        Some(compare(&mine, &twin))
     }
 
     /// The session is open.
@@ -125,6 +128,7 @@ impl Mirror {
         let apart = matches!(verdict, Verdict::Split | Verdict::Ahead);
         // What the twin did by itself does not count: an operator declared this side good.
         let declared = apart && self.overruled == Some(true);
+        self.declared = declared;
         let verdict = if declared { Verdict::Unknown(RebuildKind::FullUnknown) } else { verdict };
         self.split = apart && !declared;
         self.pair = if self.split { Pair::Barred } else { Pair::Waiting(verdict) };
@@ -146,6 +150,7 @@ impl Mirror {
                 let in_sync = self.needs_twin && verdict == Verdict::Equal && !self.twin_reborn();
                 let allowed = !self.needs_twin && self.allow_rebuild;
                 let able = self.serving() && self.putting_out.is_none() && self.failed.is_none();
+                let able = able && !self.undo_is_short();
                 if able && (in_sync || allowed) {
                     self.learn_differences(verdict);
                 }
@@ -162,7 +167,14 @@ impl Mirror {
                 {
                     self.moved = true;
                     self.pair = Pair::Beginning;
-                    self.send(Body::BuildBegin { generation }, None);
+                    let old = if !self.declared {
+                        KeepOld::UntilEqual
+                    } else if self.undo.waived {
+                        KeepOld::Not
+                    } else {
+                        KeepOld::UntilDropped
+                    };
+                    self.send(Body::BuildBegin { generation, old }, None);
                 }
             }
         }

@@ -91,7 +91,7 @@ impl Mirror {
 
     fn settle_drained(&mut self) {
         let hasty = self.config.faults.session_without_drain;
-        if !self.applied.is_empty() && !hasty {
+        if (!self.applied.is_empty() || !self.undo.is_quiet()) && !hasty {
             return;
         }
         self.moved = true;
@@ -129,6 +129,7 @@ impl Mirror {
                     self.keep_epoch(epoch, Some(self.sb.side));
                     self.sb.session = Session(self.sb.session.0 + 1);
                     self.sb.active = true;
+                    self.record_ends_active();
                     if alone {
                         self.new_generation(generation);
                     }
@@ -155,6 +156,7 @@ impl Mirror {
             self.sb.alone = false;
             return;
         }
+        self.sb.undone = false;
         if self.sb.history.first() != Some(&generation) {
             self.sb.history.insert(0, generation);
             self.sb.history.truncate(peer::control::HISTORY_MAX);

@@ -63,6 +63,10 @@ impl Mirror {
             exports: Vec::new(),
             failed: self.failed.clone(),
             mended_blocks: self.mended_blocks,
+            undo: self.undo_status(),
+            undo_lost: self.undo.lost,
+            undo_short: self.undo_is_short(),
+            undone: self.sb.undone,
         }
     }
 
@@ -150,6 +154,9 @@ impl Mirror {
             || last.consistent != self.sb.consistent
             || last.needs_twin != self.needs_twin
             || last.made_equal != self.made_equal
+            || last.undone != self.sb.undone
+            || last.undo.is_some() != self.sb.preserved.is_some()
+            || last.undo_lost != self.undo.lost
             || last.linked != self.linked()
             || last.equal != self.equal()
             || last.split != self.split

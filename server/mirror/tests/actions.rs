@@ -5,7 +5,7 @@ use mirror::action::{Data, OpId};
 use mirror::input::{LocalFault, LocalResult, PayloadId, Range, RequestId};
 use mirror::layout::{self, Format};
 use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
-use peer::block::{Body, Frame, Hello};
+use peer::block::{Body, Frame, Hello, KeepOld};
 use peer::control::{DiskOrder, Done, FromDisk, Ticket, ToDisk};
 use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId, Time};
 
@@ -95,6 +95,10 @@ impl Desk {
                     _ => "page",
                 });
                 format!("store {}", parts.collect::<Vec<_>>().join(" "))
+            }
+            Action::LoadControl { op: id, offset, length } => {
+                op(id);
+                format!("load {offset} {length}")
             }
             Action::Send { frame: Frame { body: Body::Alive { nonce, grant }, .. }, .. } => {
                 self.alive = Some((nonce, grant));
@@ -214,6 +218,8 @@ impl Desk {
             alone: false,
             dirty: 0,
             hot: Vec::new(),
+            undone: false,
+            room: None,
         };
         let mine = self.mirror.status().session;
         let stood = if history.is_empty() { Session(0) } else { mine };
@@ -246,6 +252,8 @@ impl Desk {
             alone: true,
             dirty: 5,
             hot: vec![1],
+            undone: false,
+            room: None,
         };
         (self.epoch, self.session) = (Epoch(3), Session(4));
         assert_eq!(self.twin(Body::Hello(Box::new(hello))), ["flush"]);
@@ -488,7 +496,10 @@ fn a_standby_applies_overlapping_writes_in_order_and_answers_each() {
     let mut desk = Desk::new();
     desk.meet_active(vec![G1]);
     // Not before it has marked itself.
-    assert_eq!(desk.twin(Body::BuildBegin { generation: G1 }), ["store superblock"]);
+    assert_eq!(
+        desk.twin(Body::BuildBegin { generation: G1, old: KeepOld::UntilEqual }),
+        ["store superblock"]
+    );
     assert_eq!(desk.local(), ["store superblock"]);
     assert_eq!(desk.local(), ["send BuildReady"]);
     assert!(!desk.mirror.status().consistent);

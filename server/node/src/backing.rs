@@ -158,7 +158,8 @@ pub fn exchange(options: &disk::DiskOptions, shape_file: &Path, until: Instant) 
         disk::clear(path)?;
     }
     let backing = options.backing.clone();
-    let order = disk::FormatOptions { backing, cluster: owner.cluster, set, side, size, replace: true };
+    let order =
+        disk::FormatOptions { backing, cluster: owner.cluster, set, side, size, replace: true, store: None };
     disk::format(&order)?;
     let shape = HostBlockDevices::default().shape(path).map_err(|fault| {
         anyhow::anyhow!("{}", text::backing_fault(Lang::En, &path.display().to_string(), &fault))

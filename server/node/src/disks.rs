@@ -450,7 +450,8 @@ pub async fn format(
     let work = tokio::task::spawn_blocking(move || {
         sets.iter().try_for_each(|set| {
             let (backing, size) = (backing_of(set, me), set.size);
-            let order = disk::FormatOptions { backing, cluster, set: set.id, side: me, size, replace };
+            let order =
+                disk::FormatOptions { backing, cluster, set: set.id, side: me, size, replace, store: None };
             disk::format(&order).with_context(|| format!("make the control area of mirror set {}", set.name))
         })
     });

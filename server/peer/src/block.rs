@@ -77,8 +77,9 @@ pub enum Body {
     MapAsk { from: u32 },
     /// That page (`bits` is empty when there is none) and whether to ask on.
     Map { page: u32, bits: Vec<u8>, more: bool },
-    /// A rebuild begins: mark the copy inconsistent, remember `generation` as where it stands, forget map and log.
-    BuildBegin { generation: Generation },
+    /// A rebuild begins: mark the copy inconsistent, remember `generation` as where it stands, forget map and log. `old`:
+    /// what to do with the version it overwrites, if that is whole.
+    BuildBegin { generation: Generation, old: KeepOld },
     /// That is stored: every write may be sent from now on.
     BuildReady,
     /// Both copies are equal and flushed: store this history (current first) and "consistent".
@@ -133,6 +134,21 @@ pub struct Hello {
     pub dirty: u64,
     /// Extents of 1 MiB in the sender's activity log: written to, not known to be equal.
     pub hot: Vec<u32>,
+    /// The sender's copy was put back to an older version: it lacks what a rebuild had brought.
+    pub undone: bool,
+    /// Blocks of an older version that the sender can keep while they are overwritten; none: it has no store.
+    pub room: Option<u64>,
+}
+
+/// How long the version that a rebuild overwrites is kept (DESIGN 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeepOld {
+    /// Until the copies are equal: an older copy, of use only if its source dies before.
+    UntilEqual,
+    /// The loser of a split brain: until an operator drops it.
+    UntilDropped,
+    /// An operator does without.
+    Not,
 }
 
 /// Why a side takes nothing.

@@ -1,7 +1,7 @@
 //! Codec of the block frames: everything survives the way there and back, nothing damaged does, nothing panics.
 
 use super::*;
-use crate::block::{HOT_MAX, Hello, MAP_PAGE_BYTES, Refused, ZERO_BYTES_MAX};
+use crate::block::{HOT_MAX, Hello, KeepOld, MAP_PAGE_BYTES, Refused, ZERO_BYTES_MAX};
 use wire::{Generation, Incarnation, NodeId, SetId};
 
 fn frames() -> Vec<Frame> {
@@ -20,6 +20,8 @@ fn frames() -> Vec<Frame> {
         alone: false,
         dirty: u64::MAX,
         hot: vec![u32::MAX; HOT_MAX],
+        undone: true,
+        room: Some(u64::MAX),
     };
     let bodies = vec![
         Body::Hello(Box::new(hello)),
@@ -35,7 +37,9 @@ fn frames() -> Vec<Frame> {
         Body::MapAsk { from: 7 },
         Body::Map { page: 7, bits: vec![0x55; MAP_PAGE_BYTES], more: true },
         Body::Map { page: 0, bits: Vec::new(), more: false },
-        Body::BuildBegin { generation: Generation([4; 16]) },
+        Body::BuildBegin { generation: Generation([4; 16]), old: KeepOld::UntilEqual },
+        Body::BuildBegin { generation: Generation([4; 16]), old: KeepOld::UntilDropped },
+        Body::BuildBegin { generation: Generation([4; 16]), old: KeepOld::Not },
         Body::BuildReady,
         Body::BuildDone { history: vec![Generation([5; 16])] },
         Body::BuildStored,

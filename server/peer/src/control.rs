@@ -42,6 +42,9 @@ pub enum DiskOrder {
     /// Whether rebuilds from this side stand still, and how many bytes a second they may take (none: no limit). Kept over
     /// restarts of the process; without effect on a standby until it is active.
     Rebuild { paused: bool, limit: Option<u64> },
+    /// What is to become of the version that a rebuild overwrote (DESIGN 5). `Back`: refused while the link is there or this
+    /// side serves; done when it is stored that the blocks go back, which the status tells the end of.
+    Undo { act: UndoAct },
     /// Begin re-admission: from this moment acknowledge only with the twin; done with `Ok` when every earlier write is
     /// on both disks, the map is empty and the twin has stored the same generation; with an error when it cannot be,
     /// and acknowledging alone goes on.
@@ -61,6 +64,17 @@ pub enum DiskOrder {
     Report,
     /// End the process: refused while active.
     Quit,
+}
+
+/// What an operator wants done with a preserved version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UndoAct {
+    /// Put it back: this copy is whole again as it was.
+    Back,
+    /// Forget it.
+    Drop,
+    /// Do without: a rebuild over a copy that went on by itself may begin though the store cannot hold what it overwrites.
+    Waive,
 }
 
 /// A floating IP the disk process keeps alive and drops at the end of the lease.
@@ -131,6 +145,8 @@ pub enum OrderFault {
     Fenced,
     /// The block device is in use.
     InUse,
+    /// No older version is kept here.
+    NothingKept,
     /// The local disk or front end failed.
     Io { reason: String },
 }
@@ -202,6 +218,33 @@ pub struct DiskStatus {
     pub failed: Option<String>,
     /// Blocks that the local disk could not read, served from the twin and written back here since start (C5).
     pub mended_blocks: u64,
+    /// The older version that is kept here and can be put back.
+    #[serde(default)]
+    pub undo: Option<UndoStatus>,
+    /// Since start a version was lost that was kept here: the store was full, or this side began to serve.
+    #[serde(default)]
+    pub undo_lost: bool,
+    /// As active: the rebuild waits because the twin's store cannot hold what it would overwrite for good.
+    #[serde(default)]
+    pub undo_short: bool,
+    /// This copy was put back to an older version, and nothing came after.
+    #[serde(default)]
+    pub undone: bool,
+}
+
+/// A version of a copy that is kept while, and after, a rebuild overwrites it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoStatus {
+    /// Of a split brain: kept until dropped. Otherwise until the copies are equal.
+    pub split: bool,
+    /// It is being put back.
+    pub returning: bool,
+    /// Blocks of it that were overwritten since.
+    pub blocks: u64,
+    /// Bytes of the store used.
+    pub used: u64,
+    /// Bytes of the store.
+    pub room: u64,
 }
 
 /// Progress of a rebuild, on the side that sends.

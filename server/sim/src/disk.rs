@@ -185,6 +185,19 @@ impl Disk {
         assemble(bytes, |sector| self.control.durable(sector))
     }
 
+    /// Control bytes as read.
+    #[must_use]
+    pub fn load_control(&self, offset: u64, length: usize) -> Vec<u8> {
+        let first = offset / SECTOR_BYTES;
+        let mut bytes = vec![0; length];
+        for (i, chunk) in bytes.chunks_exact_mut(SECTOR_BYTES as usize).enumerate() {
+            if let Some(value) = self.control.read(first + i as u64) {
+                chunk.copy_from_slice(value);
+            }
+        }
+        bytes
+    }
+
     /// A flush begins.
     #[must_use]
     pub fn begin_flush(&self) -> FlushMark {

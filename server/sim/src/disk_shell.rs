@@ -95,6 +95,9 @@ impl World {
                 let writes = writes.into_iter().map(|w| (w.offset, w.bytes)).collect();
                 self.begin_io(host, set, process, op, IoKind::Control { writes });
             }
+            Action::LoadControl { op, offset, length } => {
+                self.begin_io(host, set, process, op, IoKind::Load { offset, length });
+            }
             Action::Send { frame, data } => {
                 let length = u64::from(frame.payload_length());
                 let values = data.map(|data| self.part(host, set, data, length));
@@ -196,7 +199,7 @@ impl World {
         let fresh = self.disk_of(host, set, process).is_some_and(|d| d.ops.insert(op));
         self.expect(fresh, || format!("{set} at server{}: {op:?} is used twice", host + 1));
         let (low, high) = match kind {
-            IoKind::Write { .. } | IoKind::Read { .. } | IoKind::Hash { .. } => IO,
+            IoKind::Write { .. } | IoKind::Read { .. } | IoKind::Hash { .. } | IoKind::Load { .. } => IO,
             IoKind::Flush { .. } | IoKind::Control { .. } => FLUSH,
             IoKind::Open | IoKind::Close { .. } => ATTACH,
         };
@@ -283,6 +286,9 @@ impl World {
             }
             IoKind::Flush { mark } => medium.flush(mark),
             IoKind::Control { writes } => medium.store_control(&writes),
+            IoKind::Load { offset, length } => {
+                return Ok(LocalResult::Bytes(medium.load_control(offset, length as usize)));
+            }
             IoKind::Open => {
                 let Some(disk) = self.disk_of(host, set, process) else { return Ok(LocalResult::Done) };
                 disk.front = true;
@@ -459,6 +465,7 @@ fn short_io(kind: &IoKind) -> String {
         }
         IoKind::Read { sector, sectors, .. } => format!("read sector {sector} +{sectors}"),
         IoKind::Hash { sector, sectors, .. } => format!("hash sector {sector} +{sectors}"),
+        IoKind::Load { offset, .. } => format!("load control {offset}"),
         IoKind::Flush { .. } => "flush".into(),
         IoKind::Open => "open front end".into(),
         IoKind::Close { abort } => format!("close front end, abort {abort}"),

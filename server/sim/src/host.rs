@@ -230,6 +230,8 @@ pub enum IoKind {
     Flush { mark: FlushMark },
     /// Control bytes with their own flush.
     Control { writes: Vec<(u64, Vec<u8>)> },
+    /// Read control bytes.
+    Load { offset: u64, length: u32 },
     /// Front end up.
     Open,
     /// Front end down.

@@ -70,6 +70,7 @@ impl World {
                 IoKind::Control { writes } => disk.tear_control(&writes, rng),
                 IoKind::Read { .. }
                 | IoKind::Hash { .. }
+                | IoKind::Load { .. }
                 | IoKind::Flush { .. }
                 | IoKind::Open
                 | IoKind::Close { .. } => {}

@@ -28,10 +28,15 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(change: impl Fn(&mut DiskOptions)) -> Self {
+        Self::with_store(None, change)
+    }
+
+    /// With a store for older versions of so many bytes.
+    pub fn with_store(store: Option<u64>, change: impl Fn(&mut DiskOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Held only to find a free number; the second interconnect has the same one.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let host = |side| Host::new(folder.path(), NodeId(side), port, &change);
+        let host = |side| Host::new(folder.path(), NodeId(side), port, store, &change);
         Pair { one: host(1), two: host(2), _folder: folder }
     }
 
@@ -81,7 +86,13 @@ struct Node {
 }
 
 impl Host {
-    fn new(root: &Path, side: NodeId, port: u16, change: &impl Fn(&mut DiskOptions)) -> Self {
+    fn new(
+        root: &Path,
+        side: NodeId,
+        port: u16,
+        store: Option<u64>,
+        change: &impl Fn(&mut DiskOptions),
+    ) -> Self {
         let folder = root.join(format!("server-{}", side.0));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("key"), [42; 32]).unwrap();
@@ -123,6 +134,7 @@ impl Host {
             side,
             size: SIZE,
             replace: false,
+            store,
         })
         .unwrap();
         Host { options, child: None, node: None, lives: 0 }

@@ -8,6 +8,7 @@ mod exports;
 mod host;
 mod nbd;
 mod scenarios;
+mod undo;
 mod wire;
 
 use std::time::Instant;
@@ -26,13 +27,17 @@ fn main() {
         return;
     }
     if arguments.iter().any(|argument| argument == "--list") {
-        scenarios::ALL.iter().chain(exports::ALL).for_each(|(name, _)| println!("{name}: test"));
+        scenarios::ALL
+            .iter()
+            .chain(exports::ALL)
+            .chain(undo::ALL)
+            .for_each(|(name, _)| println!("{name}: test"));
         return;
     }
     assert!(rustix::process::geteuid().is_root(), "these tests mount file systems: run them as root");
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut count = 0;
-    for (name, scenario) in scenarios::ALL.iter().chain(exports::ALL) {
+    for (name, scenario) in scenarios::ALL.iter().chain(exports::ALL).chain(undo::ALL) {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             let began = Instant::now();
             // A panic ends the program with 101; what was started is taken down by the hosts' drop.

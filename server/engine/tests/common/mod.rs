@@ -398,6 +398,10 @@ impl World {
             exports: Vec::new(),
             failed: None,
             mended_blocks: 0,
+            undo: None,
+            undo_lost: false,
+            undo_short: false,
+            undone: false,
         };
         if always || disk.said.as_ref() != Some(&status) {
             disk.said = Some(status.clone());
@@ -591,8 +595,11 @@ impl World {
                     result = Err(OrderFault::NotEqual);
                 }
             }
-            DiskOrder::Admitted | DiskOrder::Rebuild { .. } | DiskOrder::Report | DiskOrder::Guard { .. } => {
-            }
+            DiskOrder::Admitted
+            | DiskOrder::Rebuild { .. }
+            | DiskOrder::Undo { .. }
+            | DiskOrder::Report
+            | DiskOrder::Guard { .. } => {}
             DiskOrder::Quit => {
                 assert_eq!(disk.role, Role::Fenced);
                 // The process ends; node starts it again.

@@ -277,7 +277,10 @@ impl World {
             Action::ReadLocal { .. } | Action::HashLocal { .. } => {
                 self.sides[side].doing.push((action, delay, Vec::new()));
             }
-            Action::StoreControl { .. } | Action::OpenFrontEnd { .. } | Action::CloseFrontEnd { .. } => {
+            Action::StoreControl { .. }
+            | Action::LoadControl { .. }
+            | Action::OpenFrontEnd { .. }
+            | Action::CloseFrontEnd { .. } => {
                 self.sides[side].doing.push((action, delay, Vec::new()));
             }
             Action::FlushLocal { op } => {
@@ -372,6 +375,10 @@ impl World {
             Action::StoreControl { op, writes } => {
                 self.sides[side].disk.store(&writes);
                 (op, LocalResult::Done)
+            }
+            Action::LoadControl { op, offset, length } => {
+                let bytes = self.sides[side].disk.control[offset as usize..][..length as usize].to_vec();
+                (op, LocalResult::Bytes(bytes))
             }
             Action::OpenFrontEnd { op } | Action::CloseFrontEnd { op, .. } => (op, LocalResult::Done),
             other => panic!("not an operation: {other:?}"),

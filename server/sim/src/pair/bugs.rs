@@ -36,6 +36,9 @@ pub fn all() -> Vec<Bug> {
         bug("built_before_stored", Faults { built_before_stored: true, ..none }),
         bug("reborn_in_sync", Faults { reborn_in_sync: true, ..none }),
         bug("alone_before_stored", Faults { alone_before_stored: true, ..none }),
+        bug("overwrite_before_kept", Faults { overwrite_before_kept: true, ..none }),
+        bug("keep_copies_only", Faults { keep_copies_only: true, ..none }),
+        bug("ignore_undone", Faults { ignore_undone: true, ..none }),
         bug("forget_resend", Faults { forget_resend: true, ..none }),
     ]
 }

@@ -27,6 +27,8 @@ pub(super) struct Checks {
 impl World {
     /// After each turn of a core.
     pub(super) fn check_turn(&mut self, side: usize) {
+        self.version_begins(side);
+        self.check_undone(side);
         let (Some(one), Some(two)) = (&self.sides[0].process, &self.sides[1].process) else { return };
         let uncertain = self.sides[0].disk.uncertain(&self.sides[1].disk);
         if uncertain == 0 {
@@ -49,6 +51,7 @@ impl World {
     /// A block that may differ without anybody's knowing: the one's map counts from where the other stands.
     fn unknown(&self, mine: usize, sides: [&Mirror; 2], others: &Mirror, uncertain: u32) -> Option<usize> {
         let counts = sides[0].base().is_some() && sides[0].base() == sides[1].generation();
+        let counts = counts && !sides[1].is_undone();
         if !counts || self.sides[1 - mine].exchanged || self.sides[mine].exchanged {
             return None;
         }
@@ -145,7 +148,7 @@ impl World {
                     !stored.consistent || stored.base != stored.history.first().copied()
                 })
             }
-            Body::BuildBegin { generation } => {
+            Body::BuildBegin { generation, .. } => {
                 self.stored(side).is_some_and(|stored| stored.base != Some(*generation)) || self.forgets(side)
             }
             _ => false,

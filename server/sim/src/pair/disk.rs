@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use mirror::ControlArea;
 use mirror::action::ControlWrite;
 use mirror::input::Range;
-use mirror::layout::{self, Format};
+use mirror::layout::{self, Format, FreshArea};
 use peer::block::{BLOCK_BYTES, SECTOR_BYTES};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub const BLOCK_CELLS: usize = (BLOCK_BYTES / SECTOR_BYTES) as usize;
 pub const BLOCKS: usize = 18;
 /// Sectors that are modelled.
 pub const CELLS: usize = BLOCKS * BLOCK_CELLS;
+/// Units of the store behind the data: one side's is soon full, the other's never.
+const STORE_UNITS: [usize; 2] = [20, 400];
 
 /// The unit of the control area's writes, as `mirror::layout` has it.
 const UNIT: usize = layout::UNIT;
@@ -62,6 +64,21 @@ pub fn device_block(block: usize) -> u64 {
     SIZE / BLOCK_BYTES
 }
 
+/// A block of the store, or on its way there or back.
+pub type Block = [u64; BLOCK_CELLS];
+
+/// The modelled block that a block of the device is.
+fn modelled(block: u64) -> Option<usize> {
+    let mut before = 0;
+    for (first, count) in WINDOWS {
+        if let Some(at) = block.checked_sub(first).filter(|at| *at < count) {
+            return Some((before + at) as usize);
+        }
+        before += count;
+    }
+    None
+}
+
 /// One disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -72,6 +89,9 @@ pub struct Disk {
     /// Completed and not flushed: order, cell, value.
     cached: Vec<(u64, usize, u64)>,
     last: u64,
+    /// The store behind the data, on the platter and as read, by sector, and what of it is not flushed.
+    store: [Vec<u64>; 2],
+    store_cached: Vec<(u64, usize, u64)>,
     /// The control area in units, those that are not zero.
     control: BTreeMap<u64, Arc<[u8]>>,
 }
@@ -81,7 +101,16 @@ impl Disk {
     #[must_use]
     pub fn new(side: usize, junk: u64) -> Disk {
         let control = formatted(side).iter().map(|(at, unit)| (*at, Arc::clone(unit))).collect();
-        Disk { durable: [junk; CELLS], view: [junk; CELLS], cached: Vec::new(), last: 0, control }
+        let store = vec![junk; STORE_UNITS[side] * BLOCK_CELLS];
+        Disk {
+            durable: [junk; CELLS],
+            view: [junk; CELLS],
+            cached: Vec::new(),
+            last: 0,
+            store: [store.clone(), store],
+            store_cached: Vec::new(),
+            control,
+        }
     }
 
     /// What a read of a cell gives.
@@ -103,6 +132,65 @@ impl Disk {
             self.view[cell] = *value;
             self.cached.push((self.last, cell, *value));
         }
+    }
+
+    /// The blocks of a range, whatever they are: of the store as they are, of the data zeroes where nothing is modelled.
+    #[must_use]
+    pub fn blocks(&self, range: Range) -> Vec<Block> {
+        let first = range.offset / BLOCK_BYTES;
+        let count = u64::from(range.length) / BLOCK_BYTES;
+        let mut blocks = vec![[0; BLOCK_CELLS]; count as usize];
+        for (i, block) in blocks.iter_mut().enumerate() {
+            let at = first + i as u64;
+            let from = match at.checked_sub(SIZE / BLOCK_BYTES) {
+                Some(unit) => self.store[1].get(unit as usize * BLOCK_CELLS..),
+                None => modelled(at).and_then(|place| self.view.get(place * BLOCK_CELLS..)),
+            };
+            if let Some(words) = from.and_then(|from| from.first_chunk()) {
+                *block = *words;
+            }
+        }
+        blocks
+    }
+
+    /// Completes a write of blocks to the store, or back to the data.
+    pub fn write_blocks(&mut self, range: Range, blocks: &[Block]) {
+        let first = range.offset / BLOCK_BYTES;
+        for (i, block) in blocks.iter().enumerate() {
+            let at = first + i as u64;
+            match at.checked_sub(SIZE / BLOCK_BYTES) {
+                Some(unit) => {
+                    self.last += 1;
+                    for (j, word) in block.iter().enumerate() {
+                        let sector = unit as usize * BLOCK_CELLS + j;
+                        self.store[1][sector] = *word;
+                        self.store_cached.push((self.last, sector, *word));
+                    }
+                }
+                None => {
+                    if let Some(place) = modelled(at) {
+                        self.write(place * BLOCK_CELLS, block);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Completes some sectors of such a write.
+    pub fn tear_blocks(&mut self, range: Range, blocks: &[Block], rng: &mut Rng) {
+        let torn: Vec<Block> = self
+            .blocks(range)
+            .into_iter()
+            .zip(blocks)
+            .map(|(old, new)| std::array::from_fn(|i| if rng.percent(50) { new[i] } else { old[i] }))
+            .collect();
+        self.write_blocks(range, &torn);
+    }
+
+    /// Bytes of the control area, or of a header in the store.
+    #[must_use]
+    pub fn load(&self, offset: u64, length: usize) -> Vec<u8> {
+        self.control.get(&offset).map_or_else(|| vec![0; length], |unit| unit.to_vec())
     }
 
     /// Completes some sectors of a write.
@@ -129,6 +217,13 @@ impl Disk {
             }
             *order > mark
         });
+        let [durable, _] = &mut self.store;
+        self.store_cached.retain(|(order, sector, value)| {
+            if *order <= mark {
+                durable[*sector] = *value;
+            }
+            *order > mark
+        });
     }
 
     /// Power is lost: all of the cache is lost, or kept, or each sector falls back to any value it had.
@@ -142,6 +237,14 @@ impl Disk {
             }
         }
         self.view = self.durable;
+        let mut stopped = vec![false; self.store[0].len()];
+        for (_, sector, value) in std::mem::take(&mut self.store_cached) {
+            stopped[sector] |= style == 0 || (style > 1 && rng.percent(50));
+            if !stopped[sector] {
+                self.store[0][sector] = value;
+            }
+        }
+        self.store[1] = self.store[0].clone();
     }
 
     /// Completes a store of the control area.
@@ -200,11 +303,12 @@ impl Disk {
         }
         AREA.with_borrow_mut(|area| {
             area.resize(usize::try_from(layout::control_bytes(SIZE)).unwrap_or_default(), 0);
-            for (at, unit) in &self.control {
+            let end = layout::control_bytes(SIZE);
+            for (at, unit) in self.control.range(..end) {
                 area[*at as usize..*at as usize + UNIT].copy_from_slice(unit);
             }
             let found = ControlArea::read(area).map_err(|fault| fault.to_string());
-            for at in self.control.keys() {
+            for (at, _) in self.control.range(..end) {
                 area[*at as usize..*at as usize + UNIT].fill(0);
             }
             found
@@ -220,16 +324,7 @@ impl Disk {
     /// Sixteen bytes for each block of a range, equal if and (but for chance) only if the blocks are.
     #[must_use]
     pub fn hashes(&self, range: Range) -> Vec<[u8; 16]> {
-        let first = range.offset / BLOCK_BYTES;
-        let count = u64::from(range.length) / BLOCK_BYTES;
-        let mut hashes = vec![[0; 16]; count as usize];
-        for block in 0..BLOCKS {
-            let place = device_block(block).wrapping_sub(first);
-            if let Some(hash) = hashes.get_mut(place as usize) {
-                *hash = hash_of(&self.view[block * BLOCK_CELLS..(block + 1) * BLOCK_CELLS]);
-            }
-        }
-        hashes
+        self.blocks(range).iter().map(|block| hash_of(block)).collect()
     }
 
     /// One bit for each block of a range, set where it is all zeroes.
@@ -292,7 +387,9 @@ fn formatted(side: usize) -> &'static Units {
 }
 
 fn format_units(side: NodeId) -> Units {
-    let bytes = layout::format(Format { cluster: CLUSTER, set: SET, side, size: SIZE }).unwrap_or_default();
+    let store = STORE_UNITS[usize::from(side.0) - 1] * UNIT;
+    let fresh = FreshArea::new(Format { cluster: CLUSTER, set: SET, side, size: SIZE });
+    let bytes = fresh.and_then(|fresh| fresh.with_store(store as u64).bytes()).unwrap_or_default();
     let units = bytes.chunks(UNIT).enumerate().filter(|(_, unit)| unit.iter().any(|byte| *byte != 0));
     units.map(|(i, unit)| ((i * UNIT) as u64, unit.into())).collect()
 }

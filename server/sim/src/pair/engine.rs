@@ -8,7 +8,7 @@ use super::{Event, World};
 use crate::oracle::Hosts;
 use crate::queue::Instant;
 use mirror::Input;
-use peer::control::{DiskOrder, DiskStatus, Done, FromDisk, OrderFault, Role, Ticket, ToDisk};
+use peer::control::{DiskOrder, DiskStatus, Done, FromDisk, OrderFault, Role, Ticket, ToDisk, UndoAct};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use wire::{Epoch, Generation, Incarnation, NodeId, Time};
@@ -76,6 +76,7 @@ enum Waits {
     PutOut,
     Readmit,
     StopGrants,
+    Undo,
     Other,
 }
 
@@ -178,7 +179,7 @@ impl World {
                 self.sides[side].node.suspect = Some(Suspect::Waiting(until));
             }
             (Waits::StopGrants, _) => self.sides[side].node.suspect = None,
-            (Waits::PutOut | Waits::Readmit | Waits::Deactivate | Waits::Other, _) => {}
+            (Waits::PutOut | Waits::Readmit | Waits::Deactivate | Waits::Undo | Waits::Other, _) => {}
         }
     }
 
@@ -447,6 +448,9 @@ impl World {
             self.order(side, DiskOrder::Quit, Waits::Other);
             return;
         }
+        if !calm && self.wants_undo(side, status) {
+            return;
+        }
         if !self.sides[side].node.granting && self.sides[side].node.suspect.is_none() {
             self.sides[side].node.granting = true;
             self.order(side, DiskOrder::Grant { allowed: true }, Waits::Other);
@@ -469,6 +473,19 @@ impl World {
             Some(_) if !able => self.sides[side].node.suspect = None,
             None | Some(_) => {}
         }
+    }
+
+    /// An operator's word, now and then where the source is gone: the copy is to be what it was, or never that again.
+    fn wants_undo(&mut self, side: usize, status: &DiskStatus) -> bool {
+        let out = !self.register.in_sync[side] && status.undo.is_some_and(|undo| !undo.returning);
+        let gone = self.sides[1 - side].process.is_none();
+        let percent = if gone { 40 } else { 2 };
+        if !out || status.linked || !self.rng.percent(percent) {
+            return false;
+        }
+        let act = if self.rng.percent(90) { UndoAct::Back } else { UndoAct::Drop };
+        self.order(side, DiskOrder::Undo { act }, Waits::Undo);
+        true
     }
 
     fn wants_promotion(&mut self, side: usize, status: &DiskStatus) -> bool {

@@ -205,7 +205,7 @@ impl World {
                 let side = self.hit(who);
                 let mut kept = self.sides[side].disk.clone();
                 kept.lose_power(&mut self.rng);
-                self.sides[side].kept = Some(kept);
+                self.sides[side].kept = Some((kept, self.sides[side].old.clone()));
             }
             Fault::Exchange => self.plan.exchange = true,
         }
@@ -222,8 +222,9 @@ impl World {
         self.line(side, || "another disk is here".into());
         // Within one session nothing tells an older state of a disk from a newer one (ARCHITECTURE, "open").
         let known = self.stored(1 - side).map_or(0, |stored| stored.twin_session.0);
-        let kept = self.sides[side].kept.take().filter(|disk| disk.session() < known);
-        self.sides[side].disk = kept.unwrap_or_else(|| Disk::new(side, super::checks::JUNK));
+        let kept = self.sides[side].kept.take().filter(|(disk, _)| disk.session() < known);
+        let fresh = || (Disk::new(side, super::checks::JUNK), super::undo::Old::default());
+        (self.sides[side].disk, self.sides[side].old) = kept.unwrap_or_else(fresh);
         self.sides[side].exchanged = true;
     }
 

@@ -17,6 +17,7 @@ mod perform;
 mod rejoin;
 mod runner;
 mod shrink;
+mod undo;
 
 pub use bugs::{Bug, SEEDS as BUG_SEEDS, all as bugs, find as find_bug};
 pub use faults::{Fault, Who};
@@ -99,6 +100,8 @@ struct Process {
     payloads: BTreeMap<PayloadId, Values>,
     /// With the cell each begins at.
     buffers: BTreeMap<OpId, (usize, Values)>,
+    /// Whole blocks of those of hashed ranges.
+    blocks: BTreeMap<OpId, Rc<[disk::Block]>>,
     /// Payloads that came with a rebuild's copy.
     copied: BTreeSet<Data>,
     /// The deadline that is armed.
@@ -138,7 +141,8 @@ struct Side {
     /// The disk was exchanged or set back and nobody has compared it since.
     exchanged: bool,
     /// An older state of the disk.
-    kept: Option<Disk>,
+    kept: Option<(Disk, undo::Old)>,
+    old: undo::Old,
 }
 
 /// A run.
@@ -166,6 +170,8 @@ pub struct World {
     pub switches: u64,
     /// Rebuilds that ended.
     pub rebuilds: u64,
+    /// Copies that were put back to what they were before a rebuild.
+    pub undone: u64,
     /// Requests of all kinds that were begun.
     pub requests: u64,
 }
@@ -191,6 +197,7 @@ impl World {
             behind: false,
             exchanged: false,
             kept: None,
+            old: undo::Old::default(),
         };
         let sides = [side(0), side(1)];
         let timing = MirrorTiming {
@@ -223,6 +230,7 @@ impl World {
             events: 0,
             switches: 0,
             rebuilds: 0,
+            undone: 0,
             requests: 0,
         };
         for side in 0..2 {
@@ -354,6 +362,7 @@ impl World {
             requests: BTreeMap::new(),
             payloads: BTreeMap::new(),
             buffers: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             copied: BTreeSet::new(),
             armed: None,
             stream: None,

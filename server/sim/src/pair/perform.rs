@@ -39,6 +39,10 @@ impl World {
             self.line(side, || text);
         }
         match action {
+            Action::WriteLocal { op, data: Data::Buffer(buffer), .. } => {
+                self.writes_kept(side, op, buffer);
+                self.begin_io(side, number, action, nothing());
+            }
             Action::WriteLocal { data, .. } => {
                 let values = self.values(side, data);
                 self.begin_io(side, number, action, values);
@@ -57,6 +61,7 @@ impl World {
             Action::ReadLocal { .. }
             | Action::HashLocal { .. }
             | Action::StoreControl { .. }
+            | Action::LoadControl { .. }
             | Action::OpenFrontEnd { .. }
             | Action::CloseFrontEnd { .. } => self.begin_io(side, number, action, nothing()),
             Action::Send { frame, data } => {
@@ -120,7 +125,10 @@ impl World {
                 process.copied.remove(&data);
                 process.payloads.remove(&payload).is_some()
             }
-            Data::Buffer(op) => process.buffers.remove(&op).is_some(),
+            Data::Buffer(op) => {
+                process.blocks.remove(&op);
+                process.buffers.remove(&op).is_some()
+            }
         };
         if !known {
             self.fail(format!("side {}: {data:?} is released twice, or never was", side + 1));
@@ -163,6 +171,11 @@ impl World {
     ) -> (OpId, Result<LocalResult, LocalFault>) {
         let done = Ok(LocalResult::Done);
         match action {
+            Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+                let blocks = self.kept_blocks(side, op);
+                self.sides[side].disk.write_blocks(range, &blocks);
+                (op, done)
+            }
             Action::WriteLocal { op, range, .. } | Action::ZeroLocal { op, range, .. } => {
                 self.check_order(side, &action, values);
                 self.sides[side].disk.write(cells(range).0, values);
@@ -180,6 +193,7 @@ impl World {
                 let values: Values = self.sides[side].disk.view()[from..to].into();
                 if keep {
                     self.keep_read(side, op, Data::Buffer(op), from, values);
+                    self.keep_blocks(side, op, range);
                 }
                 (op, Ok(LocalResult::Hashes(self.sides[side].disk.hashes(range))))
             }
@@ -192,6 +206,9 @@ impl World {
                 self.sides[side].disk.store(&writes);
                 self.check_store();
                 (op, done)
+            }
+            Action::LoadControl { op, offset, length } => {
+                (op, Ok(LocalResult::Bytes(self.sides[side].disk.load(offset, length as usize))))
             }
             Action::OpenFrontEnd { op } => {
                 if self.calm_since.is_none() && self.rng.percent(2) {
@@ -262,6 +279,12 @@ impl World {
             process.bad = true;
         }
         match action {
+            Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+                let blocks = self.kept_blocks(side, op);
+                self.sides[side].disk.tear_blocks(range, &blocks, &mut self.rng);
+                (op, failed)
+            }
+            Action::LoadControl { op, .. } => (op, failed),
             Action::WriteLocal { op, range, .. } | Action::ZeroLocal { op, range, .. } => {
                 self.sides[side].disk.tear(cells(range).0, values, &mut self.rng);
                 (op, failed)
@@ -314,6 +337,11 @@ impl World {
         self.line(side, || format!("the disk process {how}"));
         for (action, values) in process.io.values() {
             match action {
+                Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+                    if let Some(blocks) = process.blocks.get(op).filter(|_| self.rng.percent(60)) {
+                        self.sides[side].disk.write_blocks(*range, blocks);
+                    }
+                }
                 Action::WriteLocal { range, .. } | Action::ZeroLocal { range, .. }
                     if self.rng.percent(60) =>
                 {
@@ -339,6 +367,11 @@ impl World {
         if let Some(process) = &process {
             for (action, values) in process.io.values() {
                 match action {
+                    Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+                        if let Some(blocks) = process.blocks.get(op).filter(|_| self.rng.percent(50)) {
+                            self.sides[side].disk.tear_blocks(*range, blocks, &mut self.rng);
+                        }
+                    }
                     Action::WriteLocal { range, .. } | Action::ZeroLocal { range, .. }
                         if self.rng.percent(50) =>
                     {
