@@ -12,7 +12,7 @@ const FIRST: u64 = 500;
 /// Fresh ones: seconds without optimisation.
 const FRESH: u64 = 1_000;
 /// Seeds within which each bug is found.
-const BUG_SEEDS: u64 = 4_000;
+const BUG_SEEDS: u64 = 12_000;
 const JOBS: u64 = 2;
 
 fn none_fails(seeds: &[u64]) {

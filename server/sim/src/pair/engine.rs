@@ -479,7 +479,7 @@ impl World {
     fn wants_undo(&mut self, side: usize, status: &DiskStatus) -> bool {
         let out = !self.register.in_sync[side] && status.undo.is_some_and(|undo| !undo.returning);
         let gone = self.sides[1 - side].process.is_none();
-        let percent = if gone { 40 } else { 2 };
+        let percent = if gone { 50 } else { 15 };
         if !out || status.linked || !self.rng.percent(percent) {
             return false;
         }
