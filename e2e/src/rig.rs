@@ -321,7 +321,7 @@ impl Side {
     /// # Errors
     /// The image is not there.
     pub fn data_at(&self) -> Result<u64> {
-        Ok(fs::metadata(self.image())?.len() - self.size)
+        Ok(mirror::layout::control_bytes(self.size))
     }
 
     /// What the disk process has logged so far, of all its lives.
