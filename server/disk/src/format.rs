@@ -39,7 +39,9 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
     let store = store_room(&file, data_end, options.store.unwrap_or_else(|| store_bytes(size)))
         .with_context(|| format!("make room for older versions on {name}"))?;
     let fresh = FreshArea::new(Format { cluster, set, side, size })?.with_store(store);
-    match look(&file, fresh.length()).with_context(|| format!("read {name}"))? {
+    match look(&file, fresh.length().min(fresh.head().max(LOOKED_AT)))
+        .with_context(|| format!("read {name}"))?
+    {
         Found::Ours(old) => {
             if (old.cluster, old.set, old.side, old.size) == (cluster, set, side, size) {
                 return Ok(());
@@ -61,6 +63,10 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
     }
     write_area(&file, &fresh).with_context(|| format!("write the control area of {name}"))
 }
+
+/// So much of the place of a control area is looked at for data of something else, or all that is to be written: the whole
+/// area of 1 TiB would take long to read.
+const LOOKED_AT: u64 = 8 << 20;
 
 /// What lies where the control area is to be.
 enum Found {
@@ -96,7 +102,7 @@ fn look(file: &File, length: u64) -> anyhow::Result<Found> {
 fn write_area(file: &File, fresh: &FreshArea) -> anyhow::Result<()> {
     file.write_all_at(&[0; SUPERBLOCKS_BYTES], 0)?;
     file.sync_data()?;
-    pieces(SUPERBLOCKS_BYTES as u64, fresh.length(), |offset, piece| {
+    pieces(SUPERBLOCKS_BYTES as u64, fresh.head(), |offset, piece| {
         fresh.fill(offset, piece);
         file.write_all_at(piece, offset)
     })?;

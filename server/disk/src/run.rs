@@ -20,7 +20,7 @@ use crate::ring::{Ring, signal};
 use crate::turn::{Loop, Parts};
 use anyhow::{Context as _, ensure};
 use mirror::config::{Faults, MirrorConfig, MirrorTiming};
-use mirror::layout::{ControlArea, Superblock, control_bytes};
+use mirror::layout::{ControlArea, Superblock};
 use mirror::{Kept, Mirror};
 use os::clock::{BootClock, Clock as _};
 use rustix::mm::{MlockAllFlags, mlockall};
@@ -69,14 +69,13 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         record: Record::path(&options.state, options.set),
         block_size: alignment(&file),
     };
-    let data_at = control_bytes(options.size);
+    let data_at = area.superblock.data_at();
     // The volatile backing dies with its process, as a disk's cache does with the power: nothing can be taken over.
     let front = front.filter(|(front, _)| !options.volatile && is_up(&place, front));
     let config = config(&options, area.superblock.cluster);
     let (core, front) = core(config, area, &kept, front, options.nbd.is_some(), &pools);
     let backing: Box<dyn Backing> = if options.volatile {
-        let control = control_bytes(options.size);
-        Box::new(Volatile::new(file, &options, control, outbox.clone())?)
+        Box::new(Volatile::new(file, &options, data_at, outbox.clone())?)
     } else {
         Box::new(Direct::new(file, options.no_flush, spare.clone(), outbox.clone())?)
     };

@@ -4,7 +4,10 @@ use crate::action::{Action, Data, LinkFault, OpId};
 use crate::config::APPLIED_MAX;
 use crate::input::{LocalFault, LocalResult, PayloadId, Range};
 use crate::link::Phase;
+use crate::log::blocks;
 use crate::mirror::{Mirror, Op};
+use crate::sum_page::{Sum, sum_of};
+use crate::table::Told;
 use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, KeepOld, PAYLOAD_BYTES_MAX};
 use peer::control::{HISTORY_MAX, Role};
 use wire::Generation;
@@ -18,6 +21,8 @@ pub(crate) struct Applied {
     range: Range,
     work: Work,
     started: bool,
+    /// What the twin told of the blocks that it sends: theirs when they are here.
+    promised: Vec<(u64, Sum)>,
 }
 
 #[derive(Debug)]
@@ -27,7 +32,13 @@ enum Work {
     Zero {
         unmap: bool,
     },
-    Check(Vec<[u8; HASH_BYTES]>),
+    /// `told`: the hashes are what the sender's table says, not of what it is about to send. `read`: this side's table does not
+    /// count.
+    Check {
+        hashes: Vec<[u8; HASH_BYTES]>,
+        told: bool,
+        read: bool,
+    },
     /// For a side whose own disk cannot.
     Read,
 }
@@ -63,9 +74,9 @@ impl Mirror {
             (Body::Write { offset, length }, Some(payload)) => Some((offset, length, Work::Write(payload))),
             (Body::Copy { offset, length }, Some(payload)) => Some((offset, length, Work::Copy(payload))),
             (Body::Zero { offset, length, unmap }, None) => Some((offset, length, Work::Zero { unmap })),
-            (Body::Check { offset, hashes }, None) => {
+            (Body::Check { offset, hashes, told, read }, None) => {
                 let length = u32::try_from(hashes.len() as u64 * BLOCK_BYTES).unwrap_or(PAYLOAD_BYTES_MAX);
-                Some((offset, length, Work::Check(hashes)))
+                Some((offset, length, Work::Check { hashes, told, read }))
             }
             (Body::Read { offset, length }, None) => Some((offset, length, Work::Read)),
             _ => None,
@@ -78,33 +89,60 @@ impl Mirror {
             return;
         };
         let connection = self.link.as_ref().map_or(0, |link| link.number);
-        let exclusive = !matches!(work, Work::Check(_) | Work::Read);
+        let exclusive = !matches!(work, Work::Check { .. } | Work::Read);
         let id = self.fresh();
         let range = Range { offset, length };
-        self.applied.insert(id, Applied { of, connection, range, work, started: false });
+        self.applied
+            .insert(id, Applied { of, connection, range, work, started: false, promised: Vec::new() });
         let ordered = !self.config.faults.apply_without_order;
         if !ordered || self.ranges.claim(id, offset, u64::from(length), exclusive) {
             self.apply(id);
         }
     }
 
-    /// The claim is granted.
+    /// The claim is granted: what changes blocks waits until their sums are taken back.
     pub(crate) fn apply(&mut self, id: u64) {
         let Some(applied) = self.applied.get(&id) else { return };
-        let overwrites = matches!(applied.work, Work::Write(_) | Work::Copy(_) | Work::Zero { .. });
-        let (range, is_copy) = (applied.range, matches!(applied.work, Work::Copy(_)));
-        if overwrites && !self.may_overwrite(id, range, is_copy) {
+        if matches!(applied.work, Work::Check { .. } | Work::Read) {
+            return self.apply_now(id);
+        }
+        let (range, copy) = (applied.range, !matches!(applied.work, Work::Write(_)));
+        if !self.may_overwrite(id, range, matches!(applied.work, Work::Copy(_))) {
             return;
+        }
+        let (first, count) = blocks(range.offset, u64::from(range.length));
+        let promised = if copy { self.sums.take_promised(first, count) } else { Vec::new() };
+        let mark = self.sums_forget(range);
+        if let Some(applied) = self.applied.get_mut(&id) {
+            applied.promised = promised;
+        }
+        if self.store.reached(mark) {
+            self.apply_now(id);
+        } else {
+            self.sum_waits.push((mark, id));
+        }
+    }
+
+    /// Asks the disk for it.
+    pub(crate) fn apply_now(&mut self, id: u64) {
+        let Some(applied) = self.applied.get(&id) else { return };
+        let range = applied.range;
+        if matches!(applied.work, Work::Check { read: false, .. }) {
+            match self.sums_tell(range.offset / BLOCK_BYTES, u64::from(range.length) / BLOCK_BYTES) {
+                Told::All(hashes) => return self.check_done(id, Ok(LocalResult::Hashes(hashes))),
+                Told::Later => return self.sum_checks.push(id),
+                Told::Not => {}
+            }
         }
         let Some(applied) = self.applied.get_mut(&id) else { return };
         applied.started = true;
-        let (op, range) = (OpId(id), applied.range);
+        let op = OpId(id);
         let (kind, action) = match applied.work {
             Work::Write(payload) | Work::Copy(payload) => {
                 (Op::Apply, Action::WriteLocal { op, range, data: Data::Payload(payload) })
             }
             Work::Zero { unmap } => (Op::Apply, Action::ZeroLocal { op, range, unmap }),
-            Work::Check(_) => (Op::Check, Action::HashLocal { op, range, keep: false }),
+            Work::Check { .. } => (Op::Check, Action::HashLocal { op, range, keep: false }),
             Work::Read => (Op::TwinRead, Action::ReadLocal { op, range, into: Data::Buffer(op) }),
         };
         self.ops.insert(op, kind);
@@ -113,6 +151,11 @@ impl Mirror {
 
     pub(crate) fn applied_done(&mut self, id: u64, fault: Option<LocalFault>) {
         let Some(applied) = self.applied.remove(&id) else { return };
+        if fault.is_none() {
+            for (block, sum) in applied.promised {
+                self.sum_learn(block, sum);
+            }
+        }
         self.release_claim(id);
         let of = applied.of;
         let body = match applied.work {
@@ -125,7 +168,7 @@ impl Mirror {
                 Body::Copied { of }
             }
             Work::Zero { .. } => Body::Written { of },
-            Work::Check(_) | Work::Read => return,
+            Work::Check { .. } | Work::Read => return,
         };
         self.answer_twin(applied.connection, of, body, fault);
     }
@@ -149,18 +192,23 @@ impl Mirror {
     pub(crate) fn check_done(&mut self, id: u64, result: Result<LocalResult, LocalFault>) {
         let Some(applied) = self.applied.remove(&id) else { return };
         self.release_claim(id);
-        let Work::Check(theirs) = applied.work else { return };
+        let Work::Check { hashes: theirs, told, .. } = applied.work else { return };
         let (ours, fault) = match result {
             Ok(LocalResult::Hashes(hashes)) => (hashes, None),
             Ok(LocalResult::Done | LocalResult::Read { .. } | LocalResult::Bytes(_)) => (Vec::new(), None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
         let mut different = vec![0u8; theirs.len().div_ceil(8)];
+        let first = applied.range.offset / BLOCK_BYTES;
         for (i, theirs) in theirs.iter().enumerate() {
-            if ours.get(i) != Some(theirs)
-                && let Some(byte) = different.get_mut(i / 8)
-            {
+            let (block, theirs) = (first + i as u64, sum_of(theirs));
+            if ours.get(i).map(sum_of) == Some(theirs) {
+                self.sum_learn(block, theirs);
+            } else if let Some(byte) = different.get_mut(i / 8) {
                 *byte |= 1 << (i % 8);
+                if !told {
+                    self.sums.promise(block, theirs);
+                }
             }
         }
         self.answer_twin(applied.connection, applied.of, Body::Checked { of: applied.of, different }, fault);

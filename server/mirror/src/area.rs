@@ -2,11 +2,15 @@
 
 use crate::dirty::DirtyMap;
 use crate::layout::{
-    ControlArea, Format, LOG_BLOCKS, LOG_OFFSET, LayoutFault, MAP_OFFSET, Superblock, UNIT, control_bytes,
+    ControlArea, EXTENT_BLOCKS, Format, LOG_BLOCKS, LOG_OFFSET, LayoutFault, MAP_OFFSET, Superblock, UNIT,
     log_read, log_write, page_read, page_write, pages, superblock_write,
 };
+use crate::sum_page::{
+    EXTENT_SUM_BYTES, Sum, extent_offset, sums_read, trust_offset, trust_pages, trust_read, trust_write,
+};
+use crate::sums::Sums;
 use peer::block::{BLOCK_BYTES, MAP_PAGE_BYTES};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::{Epoch, Incarnation, Session};
 
 /// Bytes of both superblocks.
@@ -32,7 +36,7 @@ impl AreaReader {
     /// Bytes it needs in all, as far as it knows: those of the superblocks until it has read them.
     #[must_use]
     pub fn needed(&self) -> u64 {
-        self.superblock().map_or(SUPERBLOCKS_BYTES as u64, |superblock| control_bytes(superblock.size))
+        self.superblock().map_or(SUPERBLOCKS_BYTES as u64, Superblock::head_bytes)
     }
 
     /// Bytes it has taken.
@@ -63,8 +67,10 @@ impl AreaReader {
                         let superblock = crate::layout::superblock(&self.head)?;
                         self.head = Vec::new();
                         let map = DirtyMap::new(superblock.size);
+                        let sums = Sums::new(superblock.size, superblock.sums);
                         let (hot, log_sequence, torn_pages) = (BTreeSet::new(), 0, 0);
-                        self.area = Some(ControlArea { superblock, hot, log_sequence, map, torn_pages });
+                        self.area =
+                            Some(ControlArea { superblock, hot, log_sequence, map, sums, torn_pages });
                     }
                 }
             }
@@ -97,16 +103,22 @@ impl ControlArea {
         reader.finish()
     }
 
-    /// Takes one unit of the log or the map.
+    /// Takes one unit of the log, the map or the trust.
     fn take(&mut self, at: u64, unit: &[u8]) {
         let (log, map) = (LOG_OFFSET / UNIT as u64, MAP_OFFSET / UNIT as u64);
+        let trust = map + pages(self.superblock.size);
         if (log..log + LOG_BLOCKS).contains(&at) {
             if let Some((sequence, hot)) = log_read(unit, &self.superblock)
                 && sequence >= self.log_sequence
             {
                 (self.log_sequence, self.hot) = (sequence, hot);
             }
-        } else if (map..map + pages(self.superblock.size)).contains(&at) {
+        } else if self.superblock.sums && (trust..trust + trust_pages(self.superblock.size)).contains(&at) {
+            let page = (at - trust) as u32;
+            if let Some(words) = trust_read(unit, page, &self.superblock) {
+                self.sums.load_trust(page, &words);
+            }
+        } else if (map..trust).contains(&at) {
             let page = (at - map) as u32;
             match page_read(unit, page, &self.superblock) {
                 Some(bits) => self.map.load(page, bits),
@@ -170,6 +182,8 @@ impl FreshArea {
             record: 0,
             preserved: None,
             undone: false,
+            sums: true,
+            read_all: false,
         };
         Ok(FreshArea { superblock })
     }
@@ -194,10 +208,42 @@ impl FreshArea {
         page_write(&self.superblock, page, bits)
     }
 
-    /// Its bytes in all.
+    /// What the stored sums of an area of this set say of some blocks, as a start would believe them: for the checkers of
+    /// invariant 14. `read` gives bytes of the area.
+    #[doc(hidden)]
+    pub fn believed(
+        &self,
+        blocks: impl Iterator<Item = u64>,
+        read: impl Fn(u64, usize) -> Vec<u8>,
+    ) -> BTreeMap<u64, Sum> {
+        let sb = &self.superblock;
+        let mut trusted = Sums::new(sb.size, sb.sums);
+        for page in 0..trust_pages(sb.size) {
+            let unit = read(trust_offset(sb.size) + page * UNIT as u64, UNIT);
+            if let Some(words) = trust_read(&unit, page as u32, sb) {
+                trusted.load_trust(page as u32, &words);
+            }
+        }
+        let known = |block: u64| {
+            let extent = (block / EXTENT_BLOCKS) as u32;
+            let believed = trusted.is_trusted(extent);
+            let known = believed
+                .then(|| sums_read(&read(extent_offset(sb.size, extent), EXTENT_SUM_BYTES), extent, sb))?;
+            known.get((block % EXTENT_BLOCKS) as usize)
+        };
+        blocks.filter_map(|block| Some((block, known(block)?))).collect()
+    }
+
+    /// Its bytes in all: the data begins there.
     #[must_use]
     pub fn length(&self) -> u64 {
-        control_bytes(self.superblock.size)
+        self.superblock.data_at()
+    }
+
+    /// Its bytes that must be written; what lies behind them means nothing yet.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.superblock.head_bytes()
     }
 
     /// Its bytes from `offset` on, as many as there is room for; both multiples of [`UNIT`].
@@ -213,12 +259,16 @@ impl FreshArea {
     /// Bytes of a unit; none where all are zero.
     fn unit(&self, at: u64) -> Option<Vec<u8>> {
         let (log, map) = (LOG_OFFSET / UNIT as u64, MAP_OFFSET / UNIT as u64);
-        let end = map + pages(self.superblock.size);
+        let trust = map + pages(self.superblock.size);
+        let end = trust + if self.superblock.sums { trust_pages(self.superblock.size) } else { 0 };
         match at {
             // The lowest bit of the counter chooses the place.
             0 | 1 => Some(superblock_write(&Superblock { counter: 2 - at, ..self.superblock.clone() }).1),
             at if at == log + 1 => Some(log_write(&self.superblock, 1, std::iter::empty()).1),
-            at if (map..end).contains(&at) => {
+            at if (trust..end).contains(&at) => {
+                Some(trust_write(&self.superblock, (at - trust) as u32, &[]).1)
+            }
+            at if (map..trust).contains(&at) => {
                 Some(page_write(&self.superblock, (at - map) as u32, &[0; MAP_PAGE_BYTES]).1)
             }
             _ => None,
@@ -226,7 +276,7 @@ impl FreshArea {
     }
 }
 
-/// A fresh control area in one piece.
+/// A fresh control area in one piece, as far as it must be written.
 ///
 /// # Errors
 /// A size outside its limit.
@@ -241,7 +291,7 @@ impl FreshArea {
     /// It does not fit into memory.
     pub fn bytes(&self) -> Result<Vec<u8>, LayoutFault> {
         let fresh = self;
-        let mut bytes = vec![0; usize::try_from(fresh.length()).map_err(|_| LayoutFault::Size)?];
+        let mut bytes = vec![0; usize::try_from(fresh.head()).map_err(|_| LayoutFault::Size)?];
         fresh.fill(0, &mut bytes);
         Ok(bytes)
     }

@@ -119,6 +119,14 @@ pub struct Faults {
     pub keep_copies_only: bool,
     /// A copy that was put back to an older version is taken for the one it was made.
     pub ignore_undone: bool,
+    /// A write begins before the sums of its extent are taken back on disk.
+    pub write_before_distrust: bool,
+    /// Sums are believed before a flush made the blocks durable that they are of.
+    pub believe_before_flush: bool,
+    /// Sums are believed by the same store that brings them.
+    pub believe_with_pages: bool,
+    /// Sums are believed though a write came while they were stored.
+    pub believe_outdated_pages: bool,
     /// Answers are given after the end of the lease.
     pub reply_without_lease: bool,
 }

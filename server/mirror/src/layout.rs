@@ -1,4 +1,4 @@
-//! Bytes of the control area at the start of a backing: superblock twice, activity log, dirty map.
+//! Bytes of the control area at the start of a backing: superblock twice, activity log, dirty map, table of sums.
 //!
 //! | offset          | bytes            | what |
 //! |-----------------|------------------|------|
@@ -6,7 +6,8 @@
 //! | 4096            | 4096             | superblock with an odd counter |
 //! | 8192            | 64 x 4096        | ring of the activity log |
 //! | 512 KiB         | pages x 4096     | dirty map, one bit for each 4096-byte block of data |
-//! | `control_bytes` |                  | the data, aligned to 1 MiB |
+//! | behind the map  | 0.4 % of data    | sums of the blocks, and which are to be believed (`sum_page`); not in version 1 |
+//! | `data_at`       |                  | the data, aligned to 1 MiB |
 //! | behind the data | `store`          | what a rebuild overwrote (`undo::segment`); 0: no store |
 //!
 //! All integers are little endian. Why it is so:
@@ -24,6 +25,8 @@
 
 pub use crate::area::{AreaReader, FreshArea, SUPERBLOCKS_BYTES, format};
 use crate::dirty::DirtyMap;
+use crate::sum_page;
+use crate::sums::Sums;
 pub use crate::undo::segment;
 use peer::block::{BLOCK_BYTES, HOT_MAX, MAP_PAGE_BYTES};
 use peer::control::HISTORY_MAX;
@@ -52,8 +55,9 @@ const SUPER_MAGIC: [u8; 7] = *b"futago\0";
 /// Version of the layout that is written. Every version keeps the magic, the version and the checksum of a superblock where
 /// they are, so that an older program can tell a newer area from damage.
 ///
-/// 2 adds the store of a preserved version behind the data and what the superblock says of it; to an area of version 1 it
-/// has none.
+/// 2 adds the table of sums, in areas that are made by it: one that version 1 made has none, its data begins where it did, and
+/// nothing is known of its blocks. It also adds the store of a preserved version behind the data and what the superblock says of
+/// it; to an area of version 1 it has none.
 pub const VERSION: u8 = 2;
 const LOG_MAGIC: [u8; 4] = *b"fLOG";
 const PAGE_MAGIC: [u8; 4] = *b"fMAP";
@@ -63,6 +67,8 @@ const HISTORY_AT: usize = 160;
 /// Store and preserved version in a superblock: bytes of the store, number of the record, flags, length of the history.
 const STORE_AT: usize = 1024;
 const PRESERVED_AT: usize = 1056;
+/// Flags of version 2: a table of sums, everything is read.
+const SUMS_AT: usize = 512;
 
 /// Why bytes are not a control area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +146,10 @@ pub struct Superblock {
     pub preserved: Option<Preserved>,
     /// This copy was put back to an older version: what the twin believes to have copied since is not here.
     pub undone: bool,
+    /// The area has a table of sums: it was made by version 2 or later.
+    pub sums: bool,
+    /// The rebuild that `compare_all` is of reads both copies, whatever their sums say.
+    pub read_all: bool,
 }
 
 /// A version of this copy that can be put back (`undo`).
@@ -155,6 +165,20 @@ pub struct Preserved {
     pub returning: bool,
 }
 
+impl Superblock {
+    /// Where the data begins on the backing.
+    #[must_use]
+    pub fn data_at(&self) -> u64 {
+        if self.sums { control_bytes(self.size) } else { control_bytes_1(self.size) }
+    }
+
+    /// Bytes of the area that a start reads: all but the table of sums.
+    #[must_use]
+    pub fn head_bytes(&self) -> u64 {
+        if self.sums { sum_page::table_offset(self.size) } else { sum_page::trust_offset(self.size) }
+    }
+}
+
 /// A control area as read from a backing.
 #[derive(Clone, Debug)]
 pub struct ControlArea {
@@ -166,6 +190,8 @@ pub struct ControlArea {
     pub(crate) log_sequence: u64,
     /// The map, damaged pages all set.
     pub(crate) map: DirtyMap,
+    /// Which extents' sums are to be believed.
+    pub(crate) sums: Sums,
     /// How many pages were damaged.
     pub torn_pages: usize,
 }
@@ -190,16 +216,28 @@ pub fn store_bytes(size: u64) -> u64 {
     (size / 4 / DATA_ALIGN * DATA_ALIGN).clamp(DATA_ALIGN, 32 << 30)
 }
 
-/// Bytes of the control area for `size` bytes of data: the data begins there.
+/// Bytes of a control area that is made for `size` bytes of data.
 #[must_use]
 pub fn control_bytes(size: u64) -> u64 {
-    (MAP_OFFSET + pages(size) * UNIT as u64).next_multiple_of(DATA_ALIGN)
+    (sum_page::table_offset(size) + sum_page::table_bytes(size)).next_multiple_of(DATA_ALIGN)
+}
+
+/// Of those, the bytes that a start reads: all but the table of sums.
+#[must_use]
+pub fn head_bytes(size: u64) -> u64 {
+    sum_page::table_offset(size)
+}
+
+/// Bytes of one that version 1 made.
+fn control_bytes_1(size: u64) -> u64 {
+    sum_page::trust_offset(size).next_multiple_of(DATA_ALIGN)
 }
 
 /// The largest size of data (a multiple of 1 MiB) that a backing of `backing` bytes can take; 0 if none.
 #[must_use]
 pub fn data_bytes(backing: u64) -> u64 {
-    let mut size = backing.saturating_sub(DATA_ALIGN) / DATA_ALIGN * DATA_ALIGN;
+    // An area takes a little more than 0.4 %: the rest is found step by step.
+    let mut size = backing.saturating_sub(DATA_ALIGN.max(backing / 257)) / DATA_ALIGN * DATA_ALIGN;
     while size > 0 && control_bytes(size) + size > backing {
         size -= DATA_ALIGN;
     }
@@ -237,6 +275,7 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
         put(&mut block, (HISTORY_AT + i * 16) as u64, &generation.0);
     }
     put_preserved(&mut block, from);
+    put(&mut block, SUMS_AT as u64, &[u8::from(from.sums) | u8::from(from.read_all) << 1]);
     seal(&mut block, 8);
     ((from.counter % 2) * UNIT as u64, block)
 }
@@ -295,6 +334,8 @@ fn superblock_read(block: &[u8]) -> Option<Superblock> {
         record: u64_at(block, STORE_AT + 8)?,
         preserved: preserved(block)?,
         undone: *block.get(STORE_AT + 16)? & 16 != 0,
+        sums: block.get(SUMS_AT)? & 1 != 0,
+        read_all: block.get(SUMS_AT)? & 2 != 0,
     })
 }
 

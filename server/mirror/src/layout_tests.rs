@@ -39,6 +39,8 @@ fn superblock(counter: u64) -> Superblock {
             returning: true,
         }),
         undone: true,
+        sums: true,
+        read_all: true,
     }
 }
 
@@ -87,6 +89,7 @@ fn a_torn_superblock_leaves_its_predecessor() {
         let mut torn = bytes.clone();
         torn[offset as usize..offset as usize + cut].copy_from_slice(&block[..cut]);
         let found = ControlArea::read(&torn).unwrap().superblock;
+        // What differs between the two lies in the first sector.
         assert!(found == superblock(3) || found.session == Session(99), "{found:?}");
         torn[offset as usize + 60] ^= 1;
         assert_eq!(ControlArea::read(&torn).unwrap().superblock, superblock(3));
@@ -210,7 +213,7 @@ fn foreign_and_short_areas_are_refused() {
     assert_eq!(ControlArea::read(&[]).unwrap_err(), LayoutFault::Foreign);
     let bytes = area();
     let fault = ControlArea::read(&bytes[..73 * UNIT]).unwrap_err();
-    assert_eq!(fault, LayoutFault::Short { needed: control_bytes(SIZE), found: 73 * UNIT as u64 });
+    assert_eq!(fault, LayoutFault::Short { needed: head_bytes(SIZE), found: 73 * UNIT as u64 });
     let bad = |size| format(Format { cluster: [0; 16], set: SetId(1), side: NodeId(1), size });
     assert_eq!(bad(0), Err(LayoutFault::Size));
     assert_eq!(bad((1 << 20) + 512), Err(LayoutFault::Size));
@@ -227,5 +230,30 @@ fn sizes_fit_their_backing() {
             assert!(backing < 2 << 20);
         }
     }
-    assert_eq!(control_bytes(1 << 30), 1 << 20);
+    assert_eq!((control_bytes(1 << 30), control_bytes_1(1 << 30)), (5 << 20, 1 << 20));
+    assert_eq!(head_bytes(1 << 30), MAP_OFFSET + 10 * UNIT as u64);
+}
+
+/// Bytes that a program of version 1 wrote for 8 MiB: number and content of each unit that is not zero.
+const VERSION_1: &[u8] = include_bytes!("../tests/data/area_version_1");
+
+/// Its data begins where it did, nothing is known of its blocks, and a new superblock leaves it so.
+#[test]
+fn an_area_of_version_1_is_read_and_stays_where_it_is() {
+    let mut bytes = vec![0; 1 << 20];
+    for unit in VERSION_1.chunks_exact(UNIT + 4) {
+        let at = u32_at(unit, 0).unwrap() as usize * UNIT;
+        bytes[at..at + UNIT].copy_from_slice(&unit[4..]);
+    }
+    let wanted = Superblock { size: 8 << 20, sums: false, read_all: false, ..superblock(7) };
+    let read = ControlArea::read(&bytes).unwrap();
+    assert_eq!(read.superblock, wanted);
+    assert_eq!((read.hot.into_iter().collect::<Vec<_>>(), read.log_sequence), (vec![1, 3], 5));
+    assert_eq!((read.map.count(), read.torn_pages), (2, 0));
+    assert!(read.map.is_set(0) && read.map.is_set(2));
+    assert_eq!(wanted.data_at(), 1 << 20);
+    assert!((0..4).all(|extent| !read.sums.is_trusted(extent)));
+    write(&mut bytes, superblock_write(&Superblock { counter: 8, ..wanted }));
+    let again = ControlArea::read(&bytes).unwrap();
+    assert_eq!((again.superblock.data_at(), again.superblock.sums), (1 << 20, false));
 }

@@ -35,6 +35,9 @@ mod resume;
 mod settle;
 mod status;
 mod store;
+pub mod sum_page;
+mod sums;
+mod table;
 mod undo;
 mod watch;
 

@@ -140,6 +140,7 @@ impl Mirror {
     fn unlinked(&mut self) {
         self.moved = true;
         self.drop_unapplied();
+        self.sums.forget_promised();
         self.promises.clear();
         self.settle.forget_sessions();
         self.twin_lost();

@@ -123,6 +123,7 @@ impl Mirror {
         }
         let (offset, bytes) = (range.offset, u64::from(range.length));
         let hot = self.log.is_hot(offset, bytes);
+        let forgotten = self.sums_forget(range);
         let sound = self.failed.is_none();
         match self.log.pin_if(sound, offset, bytes, self.store.next_mark(), self.now) {
             // A disk that failed is not written to; without room in the log the next read tries again.
@@ -134,7 +135,7 @@ impl Mirror {
                 if !hot {
                     self.store.log();
                 }
-                self.mend_stage(id, Stage::Heating { payload, mark });
+                self.mend_stage(id, Stage::Heating { payload, mark: mark.max(forgotten) });
             }
         }
     }

@@ -28,6 +28,8 @@ use crate::requests::Requests;
 use crate::settle::Settle;
 use crate::status::Told;
 use crate::store::Store;
+use crate::sum_page;
+use crate::sums::Sums;
 use crate::undo::Undo;
 use crate::watch::Watch;
 use peer::control::{Done, FromDisk, OrderFault, RebuildResult, Role, Ticket};
@@ -66,6 +68,10 @@ pub(crate) enum Op {
     Mend,
     /// Reading for the twin's `Read`, of the same number.
     TwinRead,
+    /// Reading an extent's pages of the table of sums.
+    LoadSums(u32),
+    /// The flush before sums are stored.
+    SumsFlush,
     /// A read whose run was broken off: its buffer is released when it ends.
     LostRead,
     /// Keeping what is to be overwritten: reading a run of this number, or writing and sealing.
@@ -84,6 +90,11 @@ pub struct Mirror {
     pub(crate) map: DirtyMap,
     pub(crate) log: ActivityLog,
     pub(crate) store: Store,
+    pub(crate) sums: Sums,
+    /// Work for the twin that waits for a store, with its mark: the sums of its blocks are being taken back.
+    pub(crate) sum_waits: Vec<(u64, u64)>,
+    /// Comparisons for the twin that wait for pages of the table.
+    pub(crate) sum_checks: Vec<u64>,
     pub(crate) ranges: Ranges,
     /// Claims granted by a release, not yet acted on.
     pub(crate) granted: VecDeque<u64>,
@@ -156,6 +167,8 @@ impl Mirror {
         for extent in &hot {
             map.set_extent(*extent);
         }
+        let mut sums = area.sums;
+        sums.configure(config.timing.cool_us, config.faults);
         let mut sb = area.superblock;
         // Of another life of the host it says nothing.
         sb.made_equal &= sb.incarnation == config.incarnation;
@@ -167,6 +180,9 @@ impl Mirror {
             sb,
             map,
             store: Store::default(),
+            sums,
+            sum_waits: Vec::new(),
+            sum_checks: Vec::new(),
             ranges: Ranges::default(),
             granted: VecDeque::new(),
             ops: BTreeMap::new(),
@@ -259,6 +275,7 @@ impl Mirror {
             self.advance_rebuild();
             self.advance_flushes();
             self.advance_undo();
+            self.advance_sums();
             self.advance_store();
             if !self.moved {
                 return;
@@ -287,6 +304,8 @@ impl Mirror {
             Op::TwinRead => self.twin_read_done(op.0, result.err()),
             Op::Keep(run) => self.keep_done(run, op, result),
             Op::KeepRead => self.keep_read_done(op, result),
+            Op::LoadSums(extent) => self.sums_loaded(extent, result),
+            Op::SumsFlush => self.sums_flushed(result.err()),
             Op::LostRead => self.act(Action::Release { data: crate::action::Data::Buffer(op) }),
         }
     }
@@ -348,6 +367,15 @@ impl Mirror {
                 self.store.pages();
             }
         }
+        if wanted.sums {
+            let (trust, pages) = self.sums.take_stores(self.store.next_mark() - 1);
+            for (page, words) in trust {
+                write(sum_page::trust_write(&self.sb, page, &words));
+            }
+            for (extent, known) in pages {
+                write(sum_page::sums_write(&self.sb, extent, &known));
+            }
+        }
         if wanted.log {
             let sequence = self.log.next_sequence();
             write(layout::log_write(&self.sb, sequence, self.log.hot()));
@@ -369,6 +397,7 @@ impl Mirror {
         }
         if self.store.finish(op) {
             self.map.pages_stored();
+            self.sums_stored();
             self.stored_requests();
         }
     }

@@ -249,6 +249,7 @@ impl Mirror {
         if let Verdict::Unknown(_) = verdict {
             self.sb.base = self.sb.history.first().copied();
             self.sb.compare_all = true;
+            self.sb.read_all = verdict == Verdict::Unknown(RebuildKind::FullExchanged);
         }
         let mark = self.store.superblock();
         self.pair = Pair::Basing(mark);
@@ -408,7 +409,7 @@ impl Mirror {
             }
             FinishStage::Flushing { round } if self.flushes.joint_done >= round && rebuilt => {
                 self.sb.base = self.sb.history.first().copied();
-                self.sb.compare_all = false;
+                (self.sb.compare_all, self.sb.read_all) = (false, false);
                 self.suspects.clear();
                 if self.map.has_stale() {
                     self.store.pages();

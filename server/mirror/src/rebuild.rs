@@ -7,6 +7,10 @@
 //! claimed --known different--> read ------------------------------> parts sent --all answered--> copied --joint flush--> clear
 //!         \-suspect--> read and hashed --> Check --Checked--> what differs /
 //! ```
+//! A suspect run all of whose sums are known is not read: the table gives its hashes, and only what differs is read. The twin
+//! does the same by itself, so a copy that is alike is compared without reading either disk. A sum is as true as the disk
+//! keeps what it was given: that is what a verification is for. Not so where the bytes may come from elsewhere (another disk
+//! in the place of one, or one that was set back) or an operator wants it: then both are read (`Superblock::read_all`).
 
 use crate::action::{Action, Data, LinkFault, OpId};
 use crate::config::{
@@ -20,7 +24,9 @@ use crate::mirror::{Mirror, Op};
 use crate::pace::Pace;
 use crate::pair::Awaited;
 use crate::progress::Progress;
-use peer::block::{BLOCK_BYTES, Body};
+use crate::sum_page::{Sum, sum_of};
+use crate::table::Told;
+use peer::block::{BLOCK_BYTES, Body, HASH_BYTES};
 use peer::control::RebuildResult;
 use std::collections::{BTreeMap, VecDeque};
 use wire::alert::RebuildKind;
@@ -32,6 +38,14 @@ struct Run {
     first: u64,
     count: u64,
     compare: bool,
+    /// Of the blocks, once they are known.
+    hashes: Vec<[u8; HASH_BYTES]>,
+    /// They come from the table: nothing was read yet.
+    told: bool,
+    /// It waits for pages of the table.
+    waits: bool,
+    /// Of the blocks, which differ, while they are read.
+    different: Option<Bits>,
     /// Holds their bytes until everything is sent.
     buffer: Option<OpId>,
     /// Of the blocks, which are all zeroes here.
@@ -251,7 +265,19 @@ impl Mirror {
         self.next_id += 1;
         let id = self.next_id;
         let (zero, parts) = (Bits::default(), VecDeque::new());
-        let run = Run { first, count, compare, buffer: None, zero, parts, waiting: 0 };
+        let run = Run {
+            first,
+            count,
+            compare,
+            hashes: Vec::new(),
+            told: false,
+            waits: false,
+            different: None,
+            buffer: None,
+            zero,
+            parts,
+            waiting: 0,
+        };
         rebuild.runs.insert(id, run);
         let range = bytes_of(first, count);
         let ordered = !self.config.faults.rebuild_without_order;
@@ -265,7 +291,14 @@ impl Mirror {
     /// The run's claim is granted: nothing overlaps it until it is released.
     pub(crate) fn run_granted(&mut self, id: u64) {
         let Some(run) = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id)) else { return };
-        let (range, compare) = (bytes_of(run.first, run.count), run.compare);
+        let (first, count, compare) = (run.first, run.count, run.compare);
+        let range = bytes_of(first, count);
+        let told = if compare && !self.sb.read_all { self.sums_tell(first, count) } else { Told::Not };
+        match told {
+            Told::All(hashes) => return self.check_run(id, hashes, true),
+            Told::Later => return self.run_waits(id),
+            Told::Not => {}
+        }
         if compare {
             let op = self.begin(Op::RunHash(id));
             self.act(Action::HashLocal { op, range, keep: true });
@@ -275,17 +308,46 @@ impl Mirror {
         }
     }
 
+    fn run_waits(&mut self, id: u64) {
+        if let Some(run) = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id)) {
+            run.waits = true;
+        }
+    }
+
+    /// Pages of the table are here: runs that wait for them look again.
+    pub(crate) fn runs_look_again(&mut self) {
+        let Some(rebuild) = &mut self.rebuild else { return };
+        let waiting = rebuild.runs.iter_mut().filter(|(_, run)| run.waits);
+        let waiting: Vec<u64> = waiting
+            .map(|(id, run)| {
+                run.waits = false;
+                *id
+            })
+            .collect();
+        for id in waiting {
+            self.run_granted(id);
+        }
+    }
+
+    /// Asks the twin which of the run's blocks differ. `told`: the hashes come from the table.
+    fn check_run(&mut self, id: u64, hashes: Vec<[u8; HASH_BYTES]>, told: bool) {
+        let read = self.sb.read_all;
+        let Some(run) = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id)) else { return };
+        run.zero = Bits::of(hashes.iter().map(|hash| *hash == ZERO_HASH));
+        (run.hashes, run.told) = (hashes.clone(), told);
+        let offset = run.first * BLOCK_BYTES;
+        let sequence = self.send(Body::Check { offset, hashes, told, read }, None);
+        if let Some(link) = &mut self.link {
+            link.awaited.insert(sequence, Awaited::Check(id));
+        }
+    }
+
     pub(crate) fn run_hash_done(&mut self, id: u64, op: OpId, result: Result<LocalResult, LocalFault>) {
         let run = self.rebuild.as_mut().and_then(|rebuild| rebuild.runs.get_mut(&id));
         match (run, result) {
             (Some(run), Ok(LocalResult::Hashes(hashes))) if hashes.len() as u64 == run.count => {
                 run.buffer = Some(op);
-                run.zero = Bits::of(hashes.iter().map(|hash| *hash == ZERO_HASH));
-                let offset = run.first * BLOCK_BYTES;
-                let sequence = self.send(Body::Check { offset, hashes }, None);
-                if let Some(link) = &mut self.link {
-                    link.awaited.insert(sequence, Awaited::Check(id));
-                }
+                self.check_run(id, hashes, false);
             }
             (Some(_), Ok(_)) => self.broken("a hash for each block"),
             (_, Err(fault)) => {
@@ -305,16 +367,27 @@ impl Mirror {
         }
         rebuild.progress.compared += run.count;
         let different = Bits(different.to_vec());
-        let mut common = false;
-        for block in 0..run.count {
-            if different.has(block) {
+        let (first, count) = (run.first, run.count);
+        let differing = (0..count).filter(|block| different.has(*block)).count() as u64;
+        rebuild.foreign = if differing < count { 0 } else { rebuild.foreign.saturating_add(1) };
+        let same: Vec<(u64, Sum)> = (first..)
+            .zip(&run.hashes)
+            .filter(|(block, _)| !different.has(block - first))
+            .map(|(block, hash)| (block, sum_of(hash)))
+            .collect();
+        if run.told && differing > 0 {
+            run.different = Some(different);
+            let op = self.begin(Op::RunRead(id));
+            self.act(Action::ReadLocal { op, range: bytes_of(first, count), into: Data::Buffer(op) });
+        } else {
+            for block in (0..count).filter(|block| different.has(*block)) {
                 run.add(block);
-            } else {
-                common = true;
             }
+            self.run_ready(id);
         }
-        rebuild.foreign = if common { 0 } else { rebuild.foreign.saturating_add(1) };
-        self.run_ready(id);
+        for (block, sum) in same {
+            self.sum_learn(block, sum);
+        }
     }
 
     pub(crate) fn run_read_done(&mut self, id: u64, op: OpId, result: Result<LocalResult, LocalFault>) {
@@ -325,7 +398,8 @@ impl Mirror {
                 if let LocalResult::Read { zero } = result {
                     run.zero = Bits(zero);
                 }
-                for block in 0..run.count {
+                let different = run.different.take();
+                for block in (0..run.count).filter(|at| different.as_ref().is_none_or(|it| it.has(*at))) {
                     run.add(block);
                 }
                 self.run_ready(id);
@@ -426,6 +500,9 @@ impl Mirror {
         rebuild.progress.done += run.count;
         if self.config.faults.clear_bits_before_flush {
             self.map.clear(run.first, run.count);
+        }
+        if !run.told {
+            self.sums_learn(run.first, &run.hashes);
         }
         self.release_claim(id);
     }

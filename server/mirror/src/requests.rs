@@ -203,9 +203,10 @@ impl Mirror {
 
     /// The claim is granted: make the extents hot, then begin.
     pub(crate) fn write_granted(&mut self, id: u64) {
-        let Some(writing) = self.requests.writes.get(&id) else { return };
+        let Some(writing) = self.requests.writes.get(&id).copied() else { return };
+        let forgotten = self.sums_forget(writing.range);
         if writing.pinned {
-            return self.issue_write(id);
+            return self.issue_after(forgotten, id);
         }
         let (offset, length) = (writing.range.offset, u64::from(writing.range.length));
         let hot = self.log.is_hot(offset, length);
@@ -215,12 +216,18 @@ impl Mirror {
                 if !hot {
                     self.store.log();
                 }
-                if self.store.reached(mark) || self.config.faults.write_before_hot {
-                    self.issue_write(id);
-                } else {
-                    self.requests.heating.push((mark, id));
-                }
+                let hot = self.store.reached(mark) || self.config.faults.write_before_hot;
+                self.issue_after(if hot { forgotten } else { mark.max(forgotten) }, id);
             }
+        }
+    }
+
+    /// Begins a write when this mark is reached.
+    fn issue_after(&mut self, mark: u64, id: u64) {
+        if self.store.reached(mark) {
+            self.issue_write(id);
+        } else {
+            self.requests.heating.push((mark, id));
         }
     }
 

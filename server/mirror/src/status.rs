@@ -185,7 +185,9 @@ impl Mirror {
         let copy = self.rebuild.as_ref().filter(|_| !self.needs_twin && self.rebuild_runs());
         let copy = copy.and_then(|rebuild| rebuild.pace.deadline()).map(|at| at.max(self.now.plus(1)));
         let (ending, status) = (self.deactivation_deadline(), self.status_deadline());
-        let all = [self.link_deadline(), lease, fence, cool, copy, ending, status, self.watch_deadline()];
+        let sums = self.sums.due.filter(|_| self.failed.is_none());
+        let all =
+            [self.link_deadline(), sums, lease, fence, cool, copy, ending, status, self.watch_deadline()];
         all.into_iter().flatten().min()
     }
 }

@@ -17,6 +17,7 @@ pub(crate) struct Store {
     superblock: bool,
     log: bool,
     pages: bool,
+    sums: bool,
 }
 
 /// What the next store carries.
@@ -25,6 +26,7 @@ pub(crate) struct Wanted {
     pub(crate) superblock: bool,
     pub(crate) log: bool,
     pub(crate) pages: bool,
+    pub(crate) sums: bool,
 }
 
 impl Store {
@@ -48,6 +50,11 @@ impl Store {
         self.next_mark()
     }
 
+    pub(crate) fn sums(&mut self) -> u64 {
+        self.sums = true;
+        self.next_mark()
+    }
+
     /// Whether everything up to this mark is durable.
     pub(crate) fn reached(&self, mark: u64) -> bool {
         self.done >= mark
@@ -56,22 +63,22 @@ impl Store {
     /// What to store, if the disk is free and anything is asked for.
     pub(crate) fn begin(&mut self, op: OpId) -> Option<Wanted> {
         let wanted = self.wanted();
-        let any = wanted.superblock || wanted.log || wanted.pages;
+        let any = wanted.superblock || wanted.log || wanted.pages || wanted.sums;
         if self.in_flight.is_some() || !any {
             return None;
         }
-        (self.superblock, self.log, self.pages) = (false, false, false);
+        (self.superblock, self.log, self.pages, self.sums) = (false, false, false, false);
         self.issued += 1;
         self.in_flight = Some(op);
         Some(wanted)
     }
 
     fn wanted(&self) -> Wanted {
-        Wanted { superblock: self.superblock, log: self.log, pages: self.pages }
+        Wanted { superblock: self.superblock, log: self.log, pages: self.pages, sums: self.sums }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.is_none() && !self.superblock && !self.log && !self.pages
+        self.in_flight.is_none() && !self.superblock && !self.log && !self.pages && !self.sums
     }
 
     /// The store in flight is durable. False if `op` is not it.

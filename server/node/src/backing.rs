@@ -34,15 +34,18 @@ pub struct Owner {
 pub fn look(devices: &dyn BlockDevices, path: &Path, owner: Owner) -> BackingFound {
     let inspected = devices.inspect(path);
     let mut found = inspected.found;
+    let mut needed = control_bytes(owner.size) + owner.size;
     if let Ok(block) = superblock(&inspected.head) {
         // Ours begins with no signature that anybody else knows.
         found.faults.retain(|fault| !matches!(fault, BackingFault::Carries { .. }));
         let of = Owner { cluster: block.cluster, set: block.set, side: block.side, size: block.size };
-        if of != owner {
+        if of == owner {
+            // One that an older version made has a smaller area.
+            needed = block.data_at() + block.size;
+        } else {
             found.faults.push(BackingFault::OtherSet { set: block.set, side: block.side });
         }
     }
-    let needed = control_bytes(owner.size) + owner.size;
     // An image file is made as long as it must be.
     let fixed = found.shape.as_ref().is_some_and(|shape| shape.kind != BackingKind::File);
     if fixed && found.bytes < needed {

@@ -69,8 +69,9 @@ pub enum Body {
     Copy { offset: u64, length: u32 },
     /// The run is on the disk or in its cache.
     Copied { of: u64 },
-    /// Checksums of the blocks from `offset` on, one for each.
-    Check { offset: u64, hashes: Vec<[u8; HASH_BYTES]> },
+    /// Checksums of the blocks from `offset` on, one for each; compared by their first 15 bytes, for more is not stored. `told`:
+    /// they are what the sender's table says, not of what was just read. `read`: the receiver is to read, whatever its table says.
+    Check { offset: u64, hashes: Vec<[u8; HASH_BYTES]>, told: bool, read: bool },
     /// One bit for each block asked about (bit 0 of byte 0 first): set = different.
     Checked { of: u64, different: Vec<u8> },
     /// The active side asks for the first page of the twin's dirty map with a bit set, from page `from` on.
@@ -206,7 +207,7 @@ impl Frame {
             Body::ReadData { length, .. } => check_run(0, *length, SECTOR_BYTES, PAYLOAD_BYTES_MAX),
             Body::Copy { offset, length } => check_run(*offset, *length, BLOCK_BYTES, PAYLOAD_BYTES_MAX),
             Body::Zero { offset, length, .. } => check_run(*offset, *length, SECTOR_BYTES, ZERO_BYTES_MAX),
-            Body::Check { offset, hashes } => {
+            Body::Check { offset, hashes, .. } => {
                 limit("hashes", hashes.is_empty() || hashes.len() > RUN_BLOCKS_MAX)?;
                 limit("offset", !offset.is_multiple_of(BLOCK_BYTES) || offset.checked_add(1 << 20).is_none())
             }

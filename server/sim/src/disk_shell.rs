@@ -439,7 +439,7 @@ pub fn short(body: &Body) -> String {
             h.hot.len(),
             h.history.len()
         ),
-        Body::Check { offset, hashes } => format!("Check {{ offset {offset}, {} blocks }}", hashes.len()),
+        Body::Check { offset, hashes, .. } => format!("Check {{ offset {offset}, {} blocks }}", hashes.len()),
         Body::Map { page, bits, more } => format!("Map {{ page {page}, {} bytes, more {more} }}", bits.len()),
         Body::Checked { of, .. } => format!("Checked {{ of {of} }}"),
         Body::BuildDone { history } => format!("BuildDone {{ {} generations }}", history.len()),

@@ -196,7 +196,7 @@ impl World {
             return self.queue.after(5_000, again);
         }
         let (id, incarnation, time) = (h.id, h.incarnation, h.time(now));
-        let bytes = h.media[&set].read_control(mirror::layout::control_bytes(self.set_size(set)));
+        let bytes = h.media[&set].read_control(mirror::layout::head_bytes(self.set_size(set)));
         let area = match ControlArea::read(&bytes) {
             Ok(area) => area,
             Err(fault) => {

@@ -18,6 +18,8 @@ pub(super) struct Back {
     at: u64,
     number: u64,
     reading: Option<OpId>,
+    /// The segment that goes back when this store is done: the sums of its blocks are being taken back.
+    waits: Option<(u64, Segment)>,
     /// Runs being read (with their place on the device and checksum) and written.
     runs: Vec<Going>,
     flush: Flush,
@@ -46,7 +48,13 @@ impl Mirror {
     pub(super) fn advance_returning(&mut self) {
         let drained = self.applied.is_empty() && self.undo.batch.is_none() && self.failed.is_none();
         let (head, stored) = (self.undo.head, self.store.reached(self.undo.after));
-        let Stage::Returning(back) = &self.undo.stage else { return };
+        let Stage::Returning(back) = &mut self.undo.stage else { return };
+        if back.waits.as_ref().is_some_and(|(mark, _)| !self.store.reached(*mark)) {
+            return;
+        }
+        if let Some((_, segment)) = back.waits.take() {
+            return self.segment_goes_back(segment);
+        }
         if !drained || !stored || back.reading.is_some() || !back.runs.is_empty() {
             return;
         }
@@ -94,12 +102,23 @@ impl Mirror {
                 back.reading = None;
                 let (at, number) = (back.at, back.number);
                 match Segment::read(&bytes, &self.sb, at, number) {
-                    Some(segment) => self.segment_goes_back(segment),
+                    Some(segment) => self.segment_may_go_back(segment),
                     None => self.fail(format!("the preserved version is damaged: header at {at}")),
                 }
             }
             Ok(_) if back.flush == Flush::Flushing(op) => self.version_is_back(),
             Ok(_) => {}
+        }
+    }
+
+    fn segment_may_go_back(&mut self, segment: Segment) {
+        let mut after = 0;
+        for run in &segment.runs {
+            let length = u32::try_from(run.count * BLOCK_BYTES).unwrap_or_default();
+            after = after.max(self.sums_forget(Range { offset: run.first * BLOCK_BYTES, length }));
+        }
+        if let Stage::Returning(back) = &mut self.undo.stage {
+            back.waits = Some((after, segment));
         }
     }
 

@@ -27,7 +27,7 @@ pub mod segment;
 use crate::action::{Action, ControlWrite, Data, LinkFault, OpId};
 use crate::config::BUFFERED_MAX;
 use crate::input::{LocalFault, LocalResult, Range, ZERO_HASH};
-use crate::layout::{Preserved, UNIT, control_bytes};
+use crate::layout::{Preserved, UNIT};
 use crate::log::blocks;
 use crate::mirror::{Mirror, Op};
 use back::Back;
@@ -148,7 +148,7 @@ impl Undo {
 impl Mirror {
     /// Bytes of the backing's control area before the store begins: `StoreControl` and `LoadControl` count from its start.
     fn store_offset(&self, unit: u64) -> u64 {
-        control_bytes(self.sb.size) + self.sb.size + unit * UNIT as u64
+        self.sb.data_at() + self.sb.size + unit * UNIT as u64
     }
 
     /// The store as the data's continuation: `WriteLocal` and `HashLocal` count from the data's start.

@@ -153,6 +153,7 @@ impl World {
                 self.sides[side].disk.tear(writes, &mut self.chance);
                 *op
             }
+            Action::LoadControl { op, .. } => *op,
             Action::FlushLocal { op } => {
                 self.sides[side].buffers.remove(op);
                 *op

@@ -104,7 +104,9 @@ impl World {
         let mut chance = Chance(seed);
         let side = |id: u8, chance: &mut Chance| {
             let format = Format { cluster: [1; 16], set: SetId(1), side: NodeId(id), size: SIZE };
-            let mut disk = Disk::new(layout::format(format).unwrap(), SECTORS);
+            let mut control = layout::format(format).unwrap();
+            control.resize(layout::control_bytes(SIZE) as usize, 0);
+            let mut disk = Disk::new(control, SECTORS);
             // The copies begin different: the first build has something to do.
             for word in &mut disk.view {
                 *word = 0;

@@ -40,6 +40,10 @@ pub fn all() -> Vec<Bug> {
         bug("keep_copies_only", Faults { keep_copies_only: true, ..none }),
         bug("ignore_undone", Faults { ignore_undone: true, ..none }),
         bug("forget_resend", Faults { forget_resend: true, ..none }),
+        bug("write_before_distrust", Faults { write_before_distrust: true, ..none }),
+        bug("believe_before_flush", Faults { believe_before_flush: true, ..none }),
+        bug("believe_with_pages", Faults { believe_with_pages: true, ..none }),
+        bug("believe_outdated_pages", Faults { believe_outdated_pages: true, ..none }),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! What must hold: invariants 1 to 4, 7, 8 and 13 at every event, and that everything is well in the end.
+//! What must hold: invariants 1 to 4, 7, 8, 13 and 14 at every event, and that everything is well in the end.
 
 use super::disk::{BLOCK_CELLS, BLOCKS, CELLS, WINDOWS, cells, device_block};
 use super::{World, client::ALIEN};
@@ -29,6 +29,7 @@ impl World {
     pub(super) fn check_turn(&mut self, side: usize) {
         self.version_begins(side);
         self.check_undone(side);
+        self.check_known(side);
         let (Some(one), Some(two)) = (&self.sides[0].process, &self.sides[1].process) else { return };
         let uncertain = self.sides[0].disk.uncertain(&self.sides[1].disk);
         if uncertain == 0 {
@@ -108,8 +109,33 @@ impl World {
         }
     }
 
+    /// Invariant 14, as stored: no sum names a content that its block does not have on stable storage.
+    pub(super) fn check_sums(&mut self, side: usize) {
+        if let Some(block) = self.sides[side].disk.wrong_sum() {
+            self.fail(format!(
+                "invariant 14: the stored sum of block {block} of side {} is not its",
+                side + 1
+            ));
+        }
+    }
+
+    /// Invariant 14, in memory: what a side believes of a block is what a read of it gives.
+    fn check_known(&mut self, side: usize) {
+        let host = &self.sides[side];
+        let Some(process) = &host.process else { return };
+        let wrong = (0..BLOCKS).find(|block| {
+            let known = process.mirror.known_sum(device_block(*block));
+            known.is_some_and(|known| known != host.disk.sum(*block))
+        });
+        if let Some(block) = wrong {
+            let text = self.block_text(block);
+            self.fail(format!("invariant 14, in memory of side {}: {text}", side + 1));
+        }
+    }
+
     /// A disk process starts with what its disk holds.
     pub(super) fn check_start(&mut self, side: usize) {
+        self.check_sums(side);
         self.check_stored();
         let Some(stored) = self.stored(side) else { return };
         let (epoch, session) = self.checks.sent[side];

@@ -9,6 +9,7 @@ use mirror::ControlArea;
 use mirror::action::ControlWrite;
 use mirror::input::Range;
 use mirror::layout::{self, Format, FreshArea};
+use mirror::sum_page::{Sum, sum_of};
 use peer::block::{BLOCK_BYTES, SECTOR_BYTES};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -94,6 +95,8 @@ pub struct Disk {
     store_cached: Vec<(u64, usize, u64)>,
     /// The control area in units, those that are not zero.
     control: BTreeMap<u64, Arc<[u8]>>,
+    /// What the stored sums say, until the next store.
+    believed: Option<Arc<BTreeMap<u64, Sum>>>,
 }
 
 impl Disk {
@@ -110,6 +113,7 @@ impl Disk {
             store: [store.clone(), store],
             store_cached: Vec::new(),
             control,
+            believed: None,
         }
     }
 
@@ -185,12 +189,6 @@ impl Disk {
             .map(|(old, new)| std::array::from_fn(|i| if rng.percent(50) { new[i] } else { old[i] }))
             .collect();
         self.write_blocks(range, &torn);
-    }
-
-    /// Bytes of the control area, or of a header in the store.
-    #[must_use]
-    pub fn load(&self, offset: u64, length: usize) -> Vec<u8> {
-        self.control.get(&offset).map_or_else(|| vec![0; length], |unit| unit.to_vec())
     }
 
     /// Completes some sectors of a write.
@@ -288,6 +286,7 @@ impl Disk {
     }
 
     fn put(&mut self, offset: u64, bytes: &[u8]) {
+        self.believed = None;
         for (i, unit) in bytes.chunks(UNIT).enumerate() {
             self.control.insert(offset + (i * UNIT) as u64, unit.into());
         }
@@ -302,17 +301,60 @@ impl Disk {
             static AREA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         AREA.with_borrow_mut(|area| {
-            area.resize(usize::try_from(layout::control_bytes(SIZE)).unwrap_or_default(), 0);
-            let end = layout::control_bytes(SIZE);
-            for (at, unit) in self.control.range(..end) {
+            let head = layout::head_bytes(SIZE);
+            area.resize(usize::try_from(head).unwrap_or_default(), 0);
+            for (at, unit) in self.control.range(..head) {
                 area[*at as usize..*at as usize + UNIT].copy_from_slice(unit);
             }
             let found = ControlArea::read(area).map_err(|fault| fault.to_string());
-            for (at, _) in self.control.range(..end) {
+            for (at, _) in self.control.range(..head) {
                 area[*at as usize..*at as usize + UNIT].fill(0);
             }
             found
         })
+    }
+
+    /// Bytes of the control area.
+    #[must_use]
+    pub fn load(&self, offset: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        for (i, unit) in bytes.chunks_mut(UNIT).enumerate() {
+            if let Some(found) = self.control.get(&(offset + (i * UNIT) as u64)) {
+                unit.copy_from_slice(found);
+            }
+        }
+        bytes
+    }
+
+    /// A block whose stored sum names something else than what a loss of power, now, would certainly leave in it.
+    pub fn wrong_sum(&mut self) -> Option<u64> {
+        let known = match self.believed.take() {
+            Some(known) => known,
+            None => {
+                let format = Format { cluster: CLUSTER, set: SET, side: NodeId(0), size: SIZE };
+                let fresh = FreshArea::new(format).ok()?;
+                let blocks = (0..BLOCKS).map(device_block);
+                Arc::new(fresh.believed(blocks, |offset, length| self.load(offset, length)))
+            }
+        };
+        self.believed = Some(Arc::clone(&known));
+        let mut blocks = (0..BLOCKS).filter_map(|block| Some((block, known.get(&device_block(block))?)));
+        let wrong = blocks.find(|(block, sum)| {
+            let span = block * BLOCK_CELLS..(block + 1) * BLOCK_CELLS;
+            let words = &self.durable[span.clone()];
+            let unsure = self
+                .cached
+                .iter()
+                .any(|(_, cell, value)| span.contains(cell) && self.durable[*cell] != *value);
+            unsure || sum_of(&hash_of(words)) != **sum
+        });
+        wrong.map(|(block, _)| device_block(block))
+    }
+
+    /// The sum of what a read of a block gives.
+    #[must_use]
+    pub fn sum(&self, block: usize) -> Sum {
+        sum_of(&hash_of(&self.view[block * BLOCK_CELLS..(block + 1) * BLOCK_CELLS]))
     }
 
     /// The highest session it has stored, 0 if it cannot be read.

@@ -174,11 +174,13 @@ impl World {
             Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
                 let blocks = self.kept_blocks(side, op);
                 self.sides[side].disk.write_blocks(range, &blocks);
+                self.check_sums(side);
                 (op, done)
             }
             Action::WriteLocal { op, range, .. } | Action::ZeroLocal { op, range, .. } => {
                 self.check_order(side, &action, values);
                 self.sides[side].disk.write(cells(range).0, values);
+                self.check_sums(side);
                 (op, done)
             }
             Action::ReadLocal { op, range, into } => {
@@ -204,6 +206,7 @@ impl World {
             }
             Action::StoreControl { op, writes } => {
                 self.sides[side].disk.store(&writes);
+                self.check_sums(side);
                 self.check_store();
                 (op, done)
             }
@@ -284,7 +287,6 @@ impl World {
                 self.sides[side].disk.tear_blocks(range, &blocks, &mut self.rng);
                 (op, failed)
             }
-            Action::LoadControl { op, .. } => (op, failed),
             Action::WriteLocal { op, range, .. } | Action::ZeroLocal { op, range, .. } => {
                 self.sides[side].disk.tear(cells(range).0, values, &mut self.rng);
                 (op, failed)
@@ -303,7 +305,7 @@ impl World {
                 }
                 (op, failed)
             }
-            Action::FlushLocal { op } => (op, failed),
+            Action::FlushLocal { op } | Action::LoadControl { op, .. } => (op, failed),
             other => self.apply_io(side, other, &nothing()),
         }
     }
