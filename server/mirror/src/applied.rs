@@ -6,9 +6,10 @@ use crate::input::{LocalFault, LocalResult, PayloadId, Range};
 use crate::link::Phase;
 use crate::log::blocks;
 use crate::mirror::{Mirror, Op};
-use crate::sum_page::{Sum, sum_of};
+use crate::sum_page::{Sum, hash_of, sum_of};
+use crate::sums::Look;
 use crate::table::Told;
-use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, KeepOld, PAYLOAD_BYTES_MAX};
+use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, KeepOld, Odd, PAYLOAD_BYTES_MAX};
 use peer::control::{HISTORY_MAX, Role};
 use wire::Generation;
 
@@ -39,6 +40,8 @@ enum Work {
         told: bool,
         read: bool,
     },
+    /// These are the sender's hashes: which blocks are others here, read from the disk.
+    Verify(Vec<[u8; HASH_BYTES]>),
     /// For a side whose own disk cannot.
     Read,
 }
@@ -78,6 +81,10 @@ impl Mirror {
                 let length = u32::try_from(hashes.len() as u64 * BLOCK_BYTES).unwrap_or(PAYLOAD_BYTES_MAX);
                 Some((offset, length, Work::Check { hashes, told, read }))
             }
+            (Body::Verify { offset, hashes }, None) => {
+                let length = u32::try_from(hashes.len() as u64 * BLOCK_BYTES).unwrap_or(PAYLOAD_BYTES_MAX);
+                Some((offset, length, Work::Verify(hashes)))
+            }
             (Body::Read { offset, length }, None) => Some((offset, length, Work::Read)),
             _ => None,
         };
@@ -89,7 +96,7 @@ impl Mirror {
             return;
         };
         let connection = self.link.as_ref().map_or(0, |link| link.number);
-        let exclusive = !matches!(work, Work::Check { .. } | Work::Read);
+        let exclusive = !matches!(work, Work::Check { .. } | Work::Verify(_) | Work::Read);
         let id = self.fresh();
         let range = Range { offset, length };
         self.applied
@@ -103,7 +110,7 @@ impl Mirror {
     /// The claim is granted: what changes blocks waits until their sums are taken back.
     pub(crate) fn apply(&mut self, id: u64) {
         let Some(applied) = self.applied.get(&id) else { return };
-        if matches!(applied.work, Work::Check { .. } | Work::Read) {
+        if matches!(applied.work, Work::Check { .. } | Work::Verify(_) | Work::Read) {
             return self.apply_now(id);
         }
         let (range, copy) = (applied.range, !matches!(applied.work, Work::Write(_)));
@@ -134,6 +141,11 @@ impl Mirror {
                 Told::Not => {}
             }
         }
+        let verify = matches!(self.applied.get(&id).map(|it| &it.work), Some(Work::Verify(_)));
+        let (first, count) = (range.offset / BLOCK_BYTES, u64::from(range.length) / BLOCK_BYTES);
+        if verify && !self.sums_ready(first, count) {
+            return self.sum_checks.push(id);
+        }
         let Some(applied) = self.applied.get_mut(&id) else { return };
         applied.started = true;
         let op = OpId(id);
@@ -142,7 +154,7 @@ impl Mirror {
                 (Op::Apply, Action::WriteLocal { op, range, data: Data::Payload(payload) })
             }
             Work::Zero { unmap } => (Op::Apply, Action::ZeroLocal { op, range, unmap }),
-            Work::Check { .. } => (Op::Check, Action::HashLocal { op, range, keep: false }),
+            Work::Check { .. } | Work::Verify(_) => (Op::Check, Action::HashLocal { op, range, keep: false }),
             Work::Read => (Op::TwinRead, Action::ReadLocal { op, range, into: Data::Buffer(op) }),
         };
         self.ops.insert(op, kind);
@@ -168,7 +180,7 @@ impl Mirror {
                 Body::Copied { of }
             }
             Work::Zero { .. } => Body::Written { of },
-            Work::Check { .. } | Work::Read => return,
+            Work::Check { .. } | Work::Verify(_) | Work::Read => return,
         };
         self.answer_twin(applied.connection, of, body, fault);
     }
@@ -192,7 +204,20 @@ impl Mirror {
     pub(crate) fn check_done(&mut self, id: u64, result: Result<LocalResult, LocalFault>) {
         let Some(applied) = self.applied.remove(&id) else { return };
         self.release_claim(id);
-        let Work::Check { hashes: theirs, told, .. } = applied.work else { return };
+        let (theirs, told) = match applied.work {
+            Work::Check { hashes, told, .. } => (hashes, told),
+            Work::Verify(theirs) => {
+                let odd = self.odd(applied.range.offset / BLOCK_BYTES, &theirs, result.ok());
+                self.answer_twin(
+                    applied.connection,
+                    applied.of,
+                    Body::Verified { of: applied.of, odd },
+                    None,
+                );
+                return;
+            }
+            Work::Write(_) | Work::Copy(_) | Work::Zero { .. } | Work::Read => return,
+        };
         let (ours, fault) = match result {
             Ok(LocalResult::Hashes(hashes)) => (hashes, None),
             Ok(LocalResult::Done | LocalResult::Read { .. } | LocalResult::Bytes(_)) => (Vec::new(), None),
@@ -212,6 +237,29 @@ impl Mirror {
             }
         }
         self.answer_twin(applied.connection, applied.of, Body::Checked { of: applied.of, different }, fault);
+    }
+
+    /// Which blocks are others than the twin's, and what is known of them; what cannot be read is another one too. The rest is
+    /// learnt.
+    fn odd(&mut self, first: u64, theirs: &[[u8; HASH_BYTES]], ours: Option<LocalResult>) -> Vec<Odd> {
+        let ours = match ours {
+            Some(LocalResult::Hashes(hashes)) => hashes,
+            Some(LocalResult::Done | LocalResult::Read { .. } | LocalResult::Bytes(_)) | None => Vec::new(),
+        };
+        let mut odd = Vec::new();
+        for (at, theirs) in (0..).zip(theirs) {
+            let (block, found) = (first + u64::from(at), ours.get(usize::from(at)).copied());
+            if found.as_ref().map(sum_of) == Some(sum_of(theirs)) {
+                self.sum_learn(block, sum_of(theirs));
+                continue;
+            }
+            let stored = match self.sums.look(block) {
+                Look::Known(sum) => Some(hash_of(&sum)),
+                Look::Unknown | Look::Stored(_) => None,
+            };
+            odd.push(Odd { block: at, found, stored });
+        }
+        odd
     }
 
     /// Answers on the connection the work came by, if it still stands.

@@ -153,6 +153,11 @@ pub const RUN_BLOCKS_LONG: u64 = 64;
 pub const FOREIGN_RUNS: u32 = 16;
 /// Of those, one in so many is compared all the same: the first block in common ends it. So little that is equal is moved.
 pub const FOREIGN_PROBE: u32 = 8;
+/// Runs of a verification in flight: each holds up the writes to its blocks, and has a hash's worth of work on both sides.
+pub const VERIFY_RUNS_MAX: usize = 8;
+/// Bytes a second of a verification for which nobody named a limit: a terabyte in little more than two hours, and a disk that
+/// reads ten times as fast hardly feels it.
+pub const VERIFY_BYTES_S: u64 = 128 << 20;
 /// Blocks of a run that fits a small slot.
 pub const RUN_BLOCKS_SHORT: u64 = LARGE_FRAME_BYTES / peer::block::BLOCK_BYTES;
 /// Copied blocks after which a rebuild flushes both disks and clears their bits: 64 MiB lost at most to a break.

@@ -64,6 +64,7 @@ impl Mirror {
                         + self.requests.reads.len()
                         + self.requests.mends.len()
                         + self.applied.len()
+                        + self.verify_run_count()
                         + RUNS_MAX,
                 "no claim without an owner",
             ),

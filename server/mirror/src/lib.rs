@@ -39,6 +39,7 @@ pub mod sum_page;
 mod sums;
 mod table;
 mod undo;
+mod verify;
 mod watch;
 
 pub use action::Action;

@@ -11,7 +11,7 @@ use crate::input::PayloadId;
 use crate::mirror::Mirror;
 use crate::pair::{Awaited, Pair};
 use crate::settle::Purpose;
-use peer::block::{Body, Frame, Hello, Refused};
+use peer::block::{Body, Frame, Hello, Odd, Refused};
 use peer::control::Role;
 use std::collections::{BTreeMap, VecDeque};
 use wire::{Epoch, Generation, NodeId, Session, Time};
@@ -35,6 +35,7 @@ enum Answer {
     Copied,
     /// One bit for each block: set = different.
     Checked(Vec<u8>),
+    Verified(Vec<Odd>),
 }
 
 /// One connection.
@@ -279,7 +280,9 @@ impl Mirror {
             | Body::Failed { .. }
             | Body::Zero { .. }
             | Body::Read { .. }
-            | Body::ReadData { .. } => self.close_link(LinkFault::Protocol),
+            | Body::ReadData { .. }
+            | Body::Verify { .. }
+            | Body::Verified { .. } => self.close_link(LinkFault::Protocol),
         }
     }
 
@@ -370,6 +373,7 @@ impl Mirror {
             | Body::Zero { .. }
             | Body::Copy { .. }
             | Body::Check { .. }
+            | Body::Verify { .. }
             | Body::Read { .. } => {
                 self.work_received(sequence, frame.body, payload);
             }
@@ -383,6 +387,7 @@ impl Mirror {
             Body::Copied { of } => self.answered(of, &Answer::Copied),
             Body::ReadData { of, length } => self.read_data(of, length, payload),
             Body::Checked { of, different } => self.answered(of, &Answer::Checked(different)),
+            Body::Verified { of, odd } => self.answered(of, &Answer::Verified(odd)),
             Body::Failed { of, errno } => self.twin_failed(of, errno),
             Body::Map { page, bits, more } => self.map_received(page, &bits, more),
             Body::BuildReady => self.build_ready(),
@@ -402,6 +407,7 @@ impl Mirror {
                 self.run_copied(run, count, true);
             }
             (Some(Awaited::Check(run)), Answer::Checked(different)) => self.run_checked(run, different),
+            (Some(Awaited::Verify(run)), Answer::Verified(odd)) => self.verified(run, odd),
             _ => self.close_link(LinkFault::Protocol),
         }
     }

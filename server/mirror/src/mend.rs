@@ -1,7 +1,8 @@
-//! Reads that the local disk refuses: served from the twin's equal copy, then written back here (C5).
+//! Reads that the local disk refuses: served from the twin's equal copy, then written back here (C5). So are blocks that a
+//! verification found wrong here: nobody asks for those, and their claim is waited for.
 //!
 //! ```text
-//! Asking --the twin's data, the request is answered--> Heating --its extents are hot--> Writing --> done
+//! Claiming --> Asking --the twin's data, the request is answered--> Heating --its extents are hot--> Writing --> done
 //! ```
 //! The read's claim is kept until the end, so that no write comes between the twin's answer and the writing back.
 
@@ -26,6 +27,8 @@ pub(crate) struct Mend {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// Writes to the range come to their end.
+    Claiming,
     /// The twin is asked, or will be when the link is back.
     Asking { sent: bool },
     /// The store that makes the extents hot is on its way.
@@ -38,7 +41,7 @@ impl Mend {
     /// The payload it holds.
     pub(crate) fn payload(&self) -> Option<PayloadId> {
         match self.stage {
-            Stage::Asking { .. } => None,
+            Stage::Claiming | Stage::Asking { .. } => None,
             Stage::Heating { payload, .. } | Stage::Writing { payload } => Some(payload),
         }
     }
@@ -57,6 +60,20 @@ impl Mirror {
         true
     }
 
+    /// What this side has in a range is wrong, and the twin's is right.
+    pub(crate) fn mend_range(&mut self, range: Range) {
+        let id = self.fresh();
+        let mend = Mend { request: None, range, began: self.now, stage: Stage::Claiming };
+        self.requests.mends.insert(id, mend);
+        if self.ranges.claim(id, range.offset, u64::from(range.length), true) {
+            self.mend_granted(id);
+        }
+    }
+
+    pub(crate) fn mend_granted(&mut self, id: u64) {
+        self.mend_stage(id, Stage::Asking { sent: false });
+    }
+
     /// Whether the twin's copy of a range is equal, and will say so as soon as the link allows.
     fn twin_has_equal(&self, range: Range) -> bool {
         let (first, count) = blocks(range.offset, u64::from(range.length));
@@ -71,6 +88,12 @@ impl Mirror {
         let all: Vec<(u64, Mend)> = self.requests.mends.iter().map(|(id, mend)| (*id, *mend)).collect();
         for (id, mend) in all {
             match mend.stage {
+                Stage::Asking { sent: false }
+                    if mend.request.is_none() && !self.twin_has_equal(mend.range) =>
+                {
+                    // Found again by the next verification.
+                    self.end_mend(id);
+                }
                 Stage::Asking { sent: false } if !self.twin_has_equal(mend.range) => {
                     self.fail("a read from the local disk failed, and the twin is not there to ask".into());
                     self.end_mend(id);
@@ -79,7 +102,7 @@ impl Mirror {
                 Stage::Heating { payload, mark } if self.store.reached(mark) => {
                     self.write_back(id, mend.range, payload);
                 }
-                Stage::Asking { .. } | Stage::Heating { .. } | Stage::Writing { .. } => {}
+                Stage::Claiming | Stage::Asking { .. } | Stage::Heating { .. } | Stage::Writing { .. } => {}
             }
         }
     }

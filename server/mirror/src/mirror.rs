@@ -31,8 +31,9 @@ use crate::store::Store;
 use crate::sum_page;
 use crate::sums::Sums;
 use crate::undo::Undo;
+use crate::verify::Verify;
 use crate::watch::Watch;
-use peer::control::{Done, FromDisk, OrderFault, RebuildResult, Role, Ticket};
+use peer::control::{Done, FromDisk, OrderFault, RebuildResult, Role, Ticket, VerifyResult};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::alert::RebuildKind;
 use wire::{Incarnation, Time};
@@ -68,6 +69,8 @@ pub(crate) enum Op {
     Mend,
     /// Reading for the twin's `Read`, of the same number.
     TwinRead,
+    /// Hashing for a run of a verification.
+    VerifyHash(u64),
     /// Reading an extent's pages of the table of sums.
     LoadSums(u32),
     /// The flush before sums are stored.
@@ -147,6 +150,9 @@ pub struct Mirror {
     /// Why the rebuild in preparation copies what it copies.
     pub(crate) rebuild_kind: RebuildKind,
     pub(crate) watch: Watch,
+    pub(crate) verify: Option<Verify>,
+    /// [`peer::control::DiskStatus::last_verify`].
+    pub(crate) last_verify: Option<VerifyResult>,
     /// [`peer::control::DiskStatus::mended_blocks`].
     pub(crate) mended_blocks: u64,
     pub(crate) undo: Undo,
@@ -221,6 +227,8 @@ impl Mirror {
             alone_at: now,
             rebuild_kind: RebuildKind::Fast,
             watch: Watch::default(),
+            verify: None,
+            last_verify: None,
             mended_blocks: 0,
             undo,
             declared: false,
@@ -273,6 +281,7 @@ impl Mirror {
             self.advance_mends();
             self.advance_held();
             self.advance_rebuild();
+            self.advance_verify();
             self.advance_flushes();
             self.advance_undo();
             self.advance_sums();
@@ -304,6 +313,7 @@ impl Mirror {
             Op::TwinRead => self.twin_read_done(op.0, result.err()),
             Op::Keep(run) => self.keep_done(run, op, result),
             Op::KeepRead => self.keep_read_done(op, result),
+            Op::VerifyHash(run) => self.verify_hashed(run, result),
             Op::LoadSums(extent) => self.sums_loaded(extent, result),
             Op::SumsFlush => self.sums_flushed(result.err()),
             Op::LostRead => self.act(Action::Release { data: crate::action::Data::Buffer(op) }),

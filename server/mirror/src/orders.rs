@@ -64,6 +64,7 @@ impl Mirror {
             | DiskOrder::Overrule { .. }
             | DiskOrder::Rebuild { .. }
             | DiskOrder::Undo { .. }
+            | DiskOrder::Verify { .. }
             | DiskOrder::Readmit
             | DiskOrder::Admitted
             | DiskOrder::Lease { .. }
@@ -83,6 +84,7 @@ impl Mirror {
             DiskOrder::Overrule { replace } => self.overrule(ticket, replace),
             DiskOrder::Undo { act } => self.undo_ordered(ticket, act),
             DiskOrder::Rebuild { paused, limit } => self.pace_rebuild(ticket, paused, limit),
+            DiskOrder::Verify { run, paused, limit } => self.verify_ordered(ticket, run, paused, limit),
             DiskOrder::Readmit => self.readmit(ticket),
             DiskOrder::Admitted => self.answer(ticket, Ok(Done::Done)),
             DiskOrder::Lease { until, fence_after_us } => {

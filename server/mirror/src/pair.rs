@@ -54,6 +54,7 @@ pub(crate) enum Awaited {
     },
     Check(u64),
     Read(u64),
+    Verify(u64),
 }
 
 /// The end of a rebuild: both copies become equal and say so.
@@ -294,7 +295,7 @@ impl Mirror {
     }
 
     /// Begins to make the twin's copy equal, or goes on with what a break of the link ended.
-    fn begin_rebuild(&mut self) {
+    pub(crate) fn begin_rebuild(&mut self) {
         let (kind, left) = (self.rebuild_kind, self.map.count());
         let broken_off = self.broken_off.take().filter(|(was, _)| *was == kind);
         let progress = match broken_off {
@@ -319,6 +320,7 @@ impl Mirror {
         let was_joined = self.pair == Pair::Joined;
         self.pair = Pair::Apart;
         self.break_rebuild();
+        self.break_verify();
         self.flushes.twin_lost();
         self.forget_asked();
         for writing in self.requests.writes.values_mut().filter(|writing| writing.twin == Twin::Sent) {

@@ -71,7 +71,7 @@ impl Progress {
         (passed >= TOLD_US).then(|| self.done.saturating_sub(done) * BLOCK_BYTES * 1_000 / (passed / 1_000))
     }
 
-    fn left_ms(&self) -> Option<u64> {
+    pub(crate) fn left_ms(&self) -> Option<u64> {
         let left = self.total.saturating_sub(self.done) * BLOCK_BYTES;
         self.speed().filter(|speed| *speed > 0).map(|speed| left.saturating_mul(1_000) / speed)
     }

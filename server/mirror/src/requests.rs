@@ -157,6 +157,9 @@ impl Mirror {
         if let Some(rebuild) = self.rebuild.as_mut().filter(|_| !matches!(wanted, Wanted::Flush)) {
             rebuild.pace.request_began(self.now);
         }
+        if let Some(verify) = self.verify.as_mut().filter(|_| !matches!(wanted, Wanted::Flush)) {
+            verify.pace.request_began(self.now);
+        }
         match wanted {
             Wanted::Write(range, content) => {
                 if self.adopt(request, range, content) {
@@ -342,10 +345,13 @@ impl Mirror {
         self.reply(request, fault.map_or(0, |_| EIO));
     }
 
-    /// A request that began then is about to be answered: a rebuild takes notice.
+    /// A request that began then is about to be answered: a rebuild and a verification take notice.
     fn paced(&mut self, began: Time) {
         if let Some(rebuild) = &mut self.rebuild {
             rebuild.pace.request_ended(began, self.now);
+        }
+        if let Some(verify) = &mut self.verify {
+            verify.pace.request_ended(began, self.now);
         }
     }
 
@@ -400,7 +406,9 @@ impl Mirror {
             self.read_granted(id);
         } else if self.applied.contains_key(&id) {
             self.apply(id);
-        } else {
+        } else if self.requests.mends.contains_key(&id) {
+            self.mend_granted(id);
+        } else if !self.verify_granted(id) {
             self.run_granted(id);
         }
     }

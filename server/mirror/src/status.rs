@@ -67,6 +67,8 @@ impl Mirror {
             undo_lost: self.undo.lost,
             undo_short: self.undo_is_short(),
             undone: self.sb.undone,
+            verify: self.verify_status(),
+            last_verify: self.last_verify.clone(),
         }
     }
 
@@ -171,7 +173,8 @@ impl Mirror {
         let old = self.told.last.as_ref().is_some_and(|last| {
             last.dirty_blocks != self.map.count() || last.mended_blocks != self.mended_blocks
         });
-        let busy = self.told.present && (old || self.rebuild.is_some() || self.waiting_since().is_some());
+        let works = self.rebuild.is_some() || self.verify.is_some();
+        let busy = self.told.present && (old || works || self.waiting_since().is_some());
         busy.then(|| self.told.at.plus(self.config.timing.status_us))
     }
 
@@ -185,9 +188,20 @@ impl Mirror {
         let copy = self.rebuild.as_ref().filter(|_| !self.needs_twin && self.rebuild_runs());
         let copy = copy.and_then(|rebuild| rebuild.pace.deadline()).map(|at| at.max(self.now.plus(1)));
         let (ending, status) = (self.deactivation_deadline(), self.status_deadline());
+        let verify = self.verify_deadline();
         let sums = self.sums.due.filter(|_| self.failed.is_none());
-        let all =
-            [self.link_deadline(), sums, lease, fence, cool, copy, ending, status, self.watch_deadline()];
+        let all = [
+            self.link_deadline(),
+            sums,
+            verify,
+            lease,
+            fence,
+            cool,
+            copy,
+            ending,
+            status,
+            self.watch_deadline(),
+        ];
         all.into_iter().flatten().min()
     }
 }

@@ -64,6 +64,18 @@ impl Mirror {
         if later { Told::Later } else { Told::All(hashes) }
     }
 
+    /// Whether what the table knows of a run of blocks is in memory; loads it otherwise, and says so when it is there.
+    pub(crate) fn sums_ready(&mut self, first: u64, count: u64) -> bool {
+        let mut ready = true;
+        for block in first..first + count {
+            if let Look::Stored(extent) = self.sums.look(block) {
+                self.load_sums(extent);
+                ready &= !self.sums.is_loading(extent);
+            }
+        }
+        ready
+    }
+
     fn load_sums(&mut self, extent: u32) {
         if self.sums.load(extent, self.now) {
             let op = self.begin(Op::LoadSums(extent));
@@ -80,6 +92,7 @@ impl Mirror {
         };
         self.sums.loaded(extent, found, self.now);
         self.runs_look_again();
+        self.verify_looks_again();
         for id in std::mem::take(&mut self.sum_checks) {
             self.apply_now(id);
         }

@@ -102,6 +102,21 @@ pub enum Body {
     Read { offset: u64, length: u32 },
     /// What `Read` asked for is the payload.
     ReadData { of: u64, length: u32 },
+    /// Checksums of the blocks from `offset` on, as just read: read yours, and tell what is other.
+    Verify { offset: u64, hashes: Vec<[u8; HASH_BYTES]> },
+    /// The blocks that are.
+    Verified { of: u64, odd: Vec<Odd> },
+}
+
+/// A block that is not what the sender of `Verify` has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Odd {
+    /// Counted from the run's first.
+    pub block: u16,
+    /// What was read; none: it could not be.
+    pub found: Option<[u8; HASH_BYTES]>,
+    /// What this side's table says of it, if anything.
+    pub stored: Option<[u8; HASH_BYTES]>,
 }
 
 /// Who a side is and where its copy stands.
@@ -190,6 +205,8 @@ impl Frame {
             | Body::Leaving
             | Body::Refused { .. }
             | Body::Zero { .. }
+            | Body::Verify { .. }
+            | Body::Verified { .. }
             | Body::Read { .. } => 0,
         }
     }
@@ -207,7 +224,8 @@ impl Frame {
             Body::ReadData { length, .. } => check_run(0, *length, SECTOR_BYTES, PAYLOAD_BYTES_MAX),
             Body::Copy { offset, length } => check_run(*offset, *length, BLOCK_BYTES, PAYLOAD_BYTES_MAX),
             Body::Zero { offset, length, .. } => check_run(*offset, *length, SECTOR_BYTES, ZERO_BYTES_MAX),
-            Body::Check { offset, hashes, .. } => {
+            Body::Verified { odd, .. } => limit("odd", odd.len() > RUN_BLOCKS_MAX),
+            Body::Check { offset, hashes, .. } | Body::Verify { offset, hashes } => {
                 limit("hashes", hashes.is_empty() || hashes.len() > RUN_BLOCKS_MAX)?;
                 limit("offset", !offset.is_multiple_of(BLOCK_BYTES) || offset.checked_add(1 << 20).is_none())
             }

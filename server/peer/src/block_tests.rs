@@ -1,7 +1,7 @@
 //! Codec of the block frames: everything survives the way there and back, nothing damaged does, nothing panics.
 
 use super::*;
-use crate::block::{HOT_MAX, Hello, KeepOld, MAP_PAGE_BYTES, Refused, ZERO_BYTES_MAX};
+use crate::block::{HOT_MAX, Hello, KeepOld, MAP_PAGE_BYTES, Odd, Refused, ZERO_BYTES_MAX};
 use wire::{Generation, Incarnation, NodeId, SetId};
 
 fn frames() -> Vec<Frame> {
@@ -34,6 +34,14 @@ fn frames() -> Vec<Frame> {
         Body::Copied { of: 5 },
         Body::Check { offset: 4096, hashes: vec![[0xab; 16]; 256], told: true, read: false },
         Body::Check { offset: 0, hashes: vec![[0xab; 16]], told: false, read: true },
+        Body::Verify { offset: 8192, hashes: vec![[0xcd; 16]; 64] },
+        Body::Verified {
+            of: 9,
+            odd: vec![
+                Odd { block: 3, found: Some([1; 16]), stored: Some([2; 16]) },
+                Odd { block: 255, found: None, stored: None },
+            ],
+        },
         Body::Checked { of: 3, different: vec![0xff; 32] },
         Body::MapAsk { from: 7 },
         Body::Map { page: 7, bits: vec![0x55; MAP_PAGE_BYTES], more: true },
@@ -143,6 +151,8 @@ fn limits_hold_on_the_way_out_too() {
         Body::ReadData { of: 1, length: 0 },
         Body::ReadData { of: 1, length: PAYLOAD_BYTES_MAX + 512 },
         Body::Check { offset: 0, hashes: vec![[0; 16]; 257], told: false, read: false },
+        Body::Verify { offset: 0, hashes: Vec::new() },
+        Body::Verified { of: 1, odd: vec![Odd { block: 0, found: None, stored: None }; 257] },
         Body::Checked { of: 1, different: vec![0; 33] },
         Body::Map { page: 0, bits: vec![0; 5], more: false },
         Body::BuildDone { history: Vec::new() },

@@ -45,6 +45,10 @@ pub enum DiskOrder {
     /// What is to become of the version that a rebuild overwrote (DESIGN 5). `Back`: refused while the link is there or this
     /// side serves; done when it is stored that the blocks go back, which the status tells the end of.
     Undo { act: UndoAct },
+    /// Compare both copies in sync, block by block, and make good what deviates where it is known which is right (C10); `run`
+    /// false: end it. `paused`: it stands still. `limit`: bytes a second; none: the disk process's own bound. Of an active side
+    /// only; a verification ends with its process or its term.
+    Verify { run: bool, paused: bool, limit: Option<u64> },
     /// Begin re-admission: from this moment acknowledge only with the twin; done with `Ok` when every earlier write is
     /// on both disks, the map is empty and the twin has stored the same generation; with an error when it cannot be,
     /// and acknowledging alone goes on.
@@ -230,6 +234,12 @@ pub struct DiskStatus {
     /// This copy was put back to an older version, and nothing came after.
     #[serde(default)]
     pub undone: bool,
+    /// A verification that runs or waits.
+    #[serde(default)]
+    pub verify: Option<VerifyStatus>,
+    /// The last verification that ended in the life of this process, for the event.
+    #[serde(default)]
+    pub last_verify: Option<VerifyResult>,
 }
 
 /// A version of a copy that is kept while, and after, a rebuild overwrites it.
@@ -245,6 +255,55 @@ pub struct UndoStatus {
     pub used: u64,
     /// Bytes of the store.
     pub room: u64,
+}
+
+/// Blocks named at most that deviate and cannot be set right.
+pub const UNRESOLVED_MAX: usize = 64;
+
+/// Progress of a verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyStatus {
+    /// When it began.
+    pub began: Time,
+    /// Blocks compared.
+    pub done: u64,
+    /// In all.
+    pub total: u64,
+    /// Runs at present (in sync, nothing to copy, not paused).
+    pub running: bool,
+    /// Stands still by an operator's order.
+    pub paused: bool,
+    /// Bytes a second it may take by an operator's order.
+    pub limit: Option<u64>,
+    /// Milliseconds it will take at this speed; none: nobody knows.
+    pub left_ms: Option<u64>,
+    /// Blocks found different.
+    pub different: u64,
+    /// Of those, blocks of which nobody can tell which is right.
+    pub unresolved: u64,
+}
+
+/// A verification that ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyResult {
+    /// When it began.
+    pub began: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// By an order or the end of a term, before all was compared.
+    pub stopped: bool,
+    /// Blocks compared.
+    pub checked: u64,
+    /// Blocks found different.
+    pub different: u64,
+    /// Of those, blocks set right on the side that serves.
+    pub repaired_here: u64,
+    /// On the twin.
+    pub repaired_there: u64,
+    /// Blocks of which nobody can tell which is right: they stay as they are.
+    pub unresolved: u64,
+    /// The first of those, at most [`UNRESOLVED_MAX`].
+    pub blocks: Vec<u64>,
 }
 
 /// Progress of a rebuild, on the side that sends.

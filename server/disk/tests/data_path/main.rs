@@ -9,6 +9,7 @@ mod host;
 mod nbd;
 mod scenarios;
 mod undo;
+mod verify;
 mod wire;
 
 use std::time::Instant;
@@ -30,6 +31,7 @@ fn main() {
         scenarios::ALL
             .iter()
             .chain(exports::ALL)
+            .chain(verify::ALL)
             .chain(undo::ALL)
             .for_each(|(name, _)| println!("{name}: test"));
         return;
@@ -37,7 +39,7 @@ fn main() {
     assert!(rustix::process::geteuid().is_root(), "these tests mount file systems: run them as root");
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut count = 0;
-    for (name, scenario) in scenarios::ALL.iter().chain(exports::ALL).chain(undo::ALL) {
+    for (name, scenario) in scenarios::ALL.iter().chain(exports::ALL).chain(verify::ALL).chain(undo::ALL) {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             let began = Instant::now();
             // A panic ends the program with 101; what was started is taken down by the hosts' drop.

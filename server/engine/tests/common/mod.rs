@@ -402,6 +402,8 @@ impl World {
             undo_lost: false,
             undo_short: false,
             undone: false,
+            verify: None,
+            last_verify: None,
         };
         if always || disk.said.as_ref() != Some(&status) {
             disk.said = Some(status.clone());
@@ -597,6 +599,7 @@ impl World {
             }
             DiskOrder::Admitted
             | DiskOrder::Rebuild { .. }
+            | DiskOrder::Verify { .. }
             | DiskOrder::Undo { .. }
             | DiskOrder::Report
             | DiskOrder::Guard { .. } => {}

@@ -7,7 +7,7 @@ use mirror::input::Range;
 use mirror::layout::Superblock;
 use mirror::{Action, Mirror};
 use peer::block::{BLOCK_BYTES, Body, Frame};
-use peer::control::{FromDisk, Role};
+use peer::control::{DiskStatus, FromDisk, Role};
 use wire::{Epoch, Session, Time};
 
 /// What a disk holds that was never part of the set: no reader may ever see it.
@@ -130,6 +130,19 @@ impl World {
         if let Some(block) = wrong {
             let text = self.block_text(block);
             self.fail(format!("invariant 14, in memory of side {}: {text}", side + 1));
+        }
+    }
+
+    /// A verification of copies that nobody damaged finds nothing, whatever is under way.
+    pub(super) fn check_verified(&mut self, side: usize, status: &DiskStatus) {
+        let found = status.verify.map(|verify| verify.different);
+        let ended = status.last_verify.as_ref().map(|verify| verify.different);
+        let bad = self.sides.iter().any(|host| host.process.as_ref().is_none_or(|process| process.bad));
+        if found.into_iter().chain(ended).any(|different| different > 0) && !bad {
+            self.fail(format!("side {}: a verification finds a difference that nobody made", side + 1));
+        }
+        if status.last_verify.as_ref().is_some_and(|verify| !verify.stopped) {
+            self.verified += 1;
         }
     }
 

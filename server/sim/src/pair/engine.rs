@@ -228,7 +228,15 @@ impl World {
                 self.note_register();
             }
             None => {}
-            Some(holder) if holder == side => self.holder_looks(side, &status),
+            Some(holder) if holder == side => {
+                if status.role == Role::Active && self.rng.percent(10) {
+                    let paused = self.rng.percent(10);
+                    let order =
+                        DiskOrder::Verify { run: !self.rng.percent(10), paused, limit: Some(1 << 30) };
+                    self.order(side, order, Waits::Other);
+                }
+                self.holder_looks(side, &status);
+            }
             Some(_) => self.standby_looks(side, &status),
         }
     }

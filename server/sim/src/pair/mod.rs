@@ -174,6 +174,8 @@ pub struct World {
     pub undone: u64,
     /// Requests of all kinds that were begun.
     pub requests: u64,
+    /// Statuses that told of a verification that went to its end.
+    pub verified: u64,
 }
 
 impl World {
@@ -232,6 +234,7 @@ impl World {
             rebuilds: 0,
             undone: 0,
             requests: 0,
+            verified: 0,
         };
         for side in 0..2 {
             world.queue.at(BEGIN, Event::Start { side });

@@ -316,6 +316,9 @@ impl World {
         {
             self.fail(format!("side {}: {failed}", side + 1));
         }
+        if let FromDisk::Status(status) = &told {
+            self.check_verified(side, status);
+        }
         self.check_done(side, &told);
         if !self.node_present(side) {
             return;
