@@ -277,6 +277,7 @@ impl World {
         values: &Values,
     ) -> (OpId, Result<LocalResult, LocalFault>) {
         let failed = Err(LocalFault { errno: EIO });
+        self.checks.failing = true;
         self.say(|| format!("the disk of side {} fails", side + 1));
         if let Some(process) = &mut self.sides[side].process {
             process.bad = true;
