@@ -97,7 +97,7 @@ pub struct Side {
     folder: PathBuf,
     child: Option<Child>,
     node: Option<Node>,
-    lives: u8,
+    lives: u32,
 }
 
 /// A connection to the control socket.
@@ -259,7 +259,7 @@ impl Side {
             "set": SET, "side": id, "size": plan.size,
             "backing": folder.join("image"), "control": folder.join("control.sock"),
             "listen": list(id), "twin": list(twin), "port": 7_300,
-            "mount": folder.join("front"), "incarnation": hex(id),
+            "mount": folder.join("front"), "incarnation": incarnation(0, id),
             "lease_ms": 1_300, "node_grace_ms": 10_000,
             "key_file": folder.join("key"), "state": folder.join("state"),
             "volatile_seed": id,
@@ -336,7 +336,7 @@ impl Side {
     /// It cannot be started or does not answer.
     pub fn start(&mut self) -> Result<()> {
         self.lives += 1;
-        self.options["incarnation"] = hex(self.lives * 16 + self.id);
+        self.options["incarnation"] = incarnation(self.lives, self.id);
         self.start_again()
     }
 
@@ -557,8 +557,11 @@ fn address(cable: u8, id: u8) -> IpAddr {
 }
 
 /// A host incarnation of which every byte is this.
-fn hex(byte: u8) -> Value {
-    json!(wire::Incarnation([byte; 16]))
+/// Another one for each life of each side.
+fn incarnation(life: u32, side: u8) -> Value {
+    let mut bytes = [side; 16];
+    bytes[..4].copy_from_slice(&life.to_le_bytes());
+    json!(wire::Incarnation(bytes))
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
