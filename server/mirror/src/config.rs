@@ -75,6 +75,8 @@ pub struct Faults {
     pub skip_hot_extents_after_crash: bool,
     /// Frames of older sessions are applied.
     pub accept_lower_session: bool,
+    /// A flush is answered by a round that began before the last write was answered.
+    pub flush_covered_by_any: bool,
     /// A flush in sync flushes the local disk only.
     pub flush_local_only: bool,
     /// Rebuild runs do not wait for overlapping writes, nor writes for them.

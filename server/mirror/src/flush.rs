@@ -3,8 +3,12 @@
 //! A round flushes the local disk and, while every write goes to both, the twin's. Requests that come meanwhile share the
 //! next round. When a joint round has succeeded, what was unstable at its beginning is stable, and the bits of blocks
 //! copied before its beginning are cleared.
+//!
+//! A request joins the round in progress if that began when every write answered by now was answered: so does one that was
+//! anticipated (see [`Habit`]), and one that comes when such a round has just succeeded is answered at once.
 
 use crate::action::Action;
+use crate::habit::Habit;
 use crate::input::{LocalFault, RequestId};
 use crate::mirror::{Mirror, Op};
 use crate::pair::{Awaited, Pair};
@@ -21,6 +25,8 @@ struct Round {
     /// errno of the local disk, 0 if good.
     local: Option<i32>,
     twin: bool,
+    /// Writes answered at its beginning: it makes these durable.
+    covers: u64,
     requests: Vec<(RequestId, Time)>,
 }
 
@@ -37,11 +43,19 @@ pub(crate) struct Flushes {
     pub(crate) joint_done: u64,
     /// Highest number of any round that succeeded.
     pub(crate) done: u64,
+    /// When flushes come.
+    pub(crate) habit: Habit,
+    /// A round is begun before anybody asks.
+    early: bool,
+    /// The last round succeeded on both disks (or not), and made so many answered writes durable.
+    durable: Option<(bool, u64)>,
 }
 
 impl Flushes {
-    pub(crate) fn ask(&mut self, request: RequestId) {
-        self.asked.push((request, None));
+    /// A write is answered.
+    pub(crate) fn write_answered(&mut self) {
+        self.habit.write_answered();
+        self.early = self.habit.flush_is_next();
     }
 
     /// Requests that wait or run.
@@ -71,13 +85,13 @@ impl Flushes {
     pub(crate) fn take_all(&mut self) -> Vec<RequestId> {
         let running = self.round.take().map(|round| round.requests).unwrap_or_default();
         let running = running.into_iter().map(|(request, _)| request);
-        self.wanted = false;
+        (self.wanted, self.early, self.durable) = (false, false, None);
         running.chain(std::mem::take(&mut self.asked).into_iter().map(|(request, _)| request)).collect()
     }
 
     /// The twin is gone: a joint round is broken off and its requests share the next one.
     pub(crate) fn twin_lost(&mut self) {
-        self.wanted = false;
+        (self.wanted, self.early, self.durable) = (false, false, None);
         if self.round.as_ref().is_some_and(|round| round.joint)
             && let Some(round) = self.round.take()
         {
@@ -88,6 +102,32 @@ impl Flushes {
 }
 
 impl Mirror {
+    /// A flush is asked for: it joins a round that covers it, or waits for the next.
+    pub(crate) fn flush_wanted(&mut self, request: RequestId) {
+        self.flushes.habit.flush_asked();
+        self.flushes.early = false;
+        let joint = self.pair == Pair::Joined;
+        let answered = self.flushes.habit.answered();
+        let covered = |at: bool, covers: u64| {
+            at == joint && (covers == answered || self.config.faults.flush_covered_by_any)
+        };
+        let sure = self.failed.is_none() && !self.flush_is_blocked();
+        match &mut self.flushes.round {
+            Some(round) if sure && covered(round.joint, round.covers) => {
+                round.requests.push((request, self.now));
+            }
+            None if sure && self.flushes.durable.is_some_and(|(at, covers)| covered(at, covers)) => {
+                self.reply(request, 0);
+            }
+            Some(_) | None => self.flushes.asked.push((request, None)),
+        }
+    }
+
+    /// In sync, a flush says that both disks have everything: it waits until the twin is there and lacks nothing.
+    fn flush_is_blocked(&self) -> bool {
+        self.needs_twin && (self.pair != Pair::Joined || self.map.count() > 0)
+    }
+
     pub(crate) fn advance_flushes(&mut self) {
         if self.flushes.round.is_some() {
             return;
@@ -96,8 +136,7 @@ impl Mirror {
             self.fail_held_flushes();
         }
         let joint = self.pair == Pair::Joined;
-        // In sync, a flush says that both disks have everything: it waits until the twin is there and lacks nothing.
-        let blocked = self.needs_twin && (!joint || self.map.count() > 0);
+        let blocked = self.flush_is_blocked();
         if blocked {
             for (_, since) in &mut self.flushes.asked {
                 since.get_or_insert(self.now);
@@ -105,7 +144,9 @@ impl Mirror {
         }
         let serves = !blocked && self.failed.is_none() && !self.flushes.asked.is_empty();
         let own = self.flushes.wanted && (joint || !self.needs_twin);
-        if serves || own {
+        let early = std::mem::take(&mut self.flushes.early);
+        let early = early && !blocked && self.failed.is_none() && self.requests.writes.is_empty();
+        if serves || own || early {
             self.begin_round(joint, serves);
         }
     }
@@ -116,9 +157,11 @@ impl Mirror {
         let requests = requests.into_iter().map(|(request, since)| (request, since.unwrap_or(now))).collect();
         self.flushes.wanted = false;
         self.flushes.begun += 1;
+        self.flushes.durable = None;
+        let covers = self.flushes.habit.answered();
         let number = self.flushes.begun;
         let local_only = !joint || self.config.faults.flush_local_only;
-        self.flushes.round = Some(Round { number, joint, local: None, twin: local_only, requests });
+        self.flushes.round = Some(Round { number, joint, local: None, twin: local_only, covers, requests });
         if joint {
             self.log.round_begins();
             if let Some(rebuild) = &mut self.rebuild {
@@ -161,6 +204,7 @@ impl Mirror {
         let errno = round.local.unwrap_or(EIO);
         if errno == 0 {
             self.flushes.done = round.number;
+            self.flushes.durable = Some((round.joint, round.covers));
             if round.joint {
                 self.flushes.joint_done = round.number;
                 self.log.round_succeeded();

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod config;
 mod dirty;
 mod flush;
+mod habit;
 pub mod input;
 mod invariants;
 pub mod layout;

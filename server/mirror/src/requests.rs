@@ -186,7 +186,7 @@ impl Mirror {
                 self.requests.unsure.push((request, range, self.now));
             }
             Wanted::Read(range) => self.begin_read(request, range, self.now),
-            Wanted::Flush => self.flushes.ask(request),
+            Wanted::Flush => self.flush_wanted(request),
         }
     }
 
@@ -314,6 +314,7 @@ impl Mirror {
         let (request, began, ends) = (writing.request, writing.began, twin_has && writing.replied);
         if first {
             self.paced(began);
+            self.flushes.write_answered();
             // A write that the twin still lacks keeps its payload only until here; see `twin_lost`.
             self.reply(request, errno);
         }

@@ -28,6 +28,7 @@ pub fn all() -> Vec<Bug> {
         bug("skip_hot_extents_after_crash", Faults { skip_hot_extents_after_crash: true, ..none }),
         bug("accept_lower_session", Faults { accept_lower_session: true, ..none }),
         bug("flush_local_only", Faults { flush_local_only: true, ..none }),
+        bug("flush_covered_by_any", Faults { flush_covered_by_any: true, ..none }),
         bug("rebuild_without_order", Faults { rebuild_without_order: true, ..none }),
         bug("cool_before_bits", Faults { cool_before_bits: true, ..none }),
         bug("write_before_hot", Faults { write_before_hot: true, ..none }),

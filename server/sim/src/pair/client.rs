@@ -43,6 +43,9 @@ impl World {
             return;
         }
         let side = self.rng.pick(&sides);
+        if self.plan.commits && self.rng.percent(95) {
+            return self.commit(side);
+        }
         match self.rng.below(20) {
             0..=2 => self.flush(side),
             3..=5 => {
@@ -51,6 +54,20 @@ impl World {
             }
             6 if self.register.holder == Some(side) => self.zero(side),
             _ => self.write(side),
+        }
+    }
+
+    /// The next step of a commit, if the one before is answered.
+    fn commit(&mut self, side: usize) {
+        let Some(process) = self.sides[side].process.as_mut().filter(|process| process.requests.is_empty())
+        else {
+            return;
+        };
+        process.written = !process.written;
+        if process.written {
+            self.write(side);
+        } else {
+            self.flush(side);
         }
     }
 

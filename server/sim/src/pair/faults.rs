@@ -64,6 +64,8 @@ pub(super) struct Plan {
     restart: u64,
     /// Frames of old streams come late.
     late: bool,
+    /// The application commits: a write, its answer, a flush, its answer, again and again.
+    pub(super) commits: bool,
     exchange: bool,
     /// Faults after so many events of the pattern.
     pub(super) steps: Vec<(u64, Fault)>,
@@ -97,6 +99,7 @@ impl Plan {
             }
             plan.faults.push((at, draw(&mut rng)));
         }
+        plan.commits = rng.percent(15);
         plan
     }
 

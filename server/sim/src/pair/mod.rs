@@ -97,6 +97,8 @@ struct Process {
     io: BTreeMap<u64, (Action, Values)>,
     marks: BTreeMap<OpId, u64>,
     requests: BTreeMap<RequestId, Request>,
+    /// The last step of a committing application was its write.
+    written: bool,
     payloads: BTreeMap<PayloadId, Values>,
     /// With the cell each begins at.
     buffers: BTreeMap<OpId, (usize, Values)>,
@@ -363,6 +365,7 @@ impl World {
             io: BTreeMap::new(),
             marks: BTreeMap::new(),
             requests: BTreeMap::new(),
+            written: false,
             payloads: BTreeMap::new(),
             buffers: BTreeMap::new(),
             blocks: BTreeMap::new(),
