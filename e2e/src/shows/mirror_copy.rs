@@ -1,4 +1,8 @@
 //! How long copies take and what they cost: beside a plain local copy, and beside the application's own speed.
+//!
+//! `alike`: a full comparison of copies that are the same and whose sums both sides have stored, as after a verification: nothing
+//! is read. It is what an operator's choice after a split brain causes; here neither side wrote anything meanwhile.
+//! `alike_fresh`: the same onto a disk of which nothing is known, the control area being fresh: both copies are read.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -7,9 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use peer::control::{DiskOrder, RebuildResult};
+use mirror::layout::{EXTENT_BLOCKS, Format, FreshArea};
+use peer::control::{DiskOrder, RebuildResult, UndoAct};
 use serde_json::{Map, Value, json};
-use wire::{Epoch, Generation, NodeId};
+use wire::{Epoch, Generation, NodeId, SetId};
 
 use super::Options;
 use crate::fio::{self, Figures, Target, Workload};
@@ -57,6 +62,7 @@ struct Bench {
     rig: Rig,
     size: u64,
     outs: u8,
+    epoch: u64,
 }
 
 /// `size=1024` (MiB) `rounds=3 seconds=5`.
@@ -67,7 +73,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let only = options.text("only").unwrap_or("copy,curve,app").to_owned();
     let part = |name: &str| only.split(',').any(|word| word == name);
     let rig = Rig::new(&Plan { size, filled: true, ..Plan::default() })?;
-    let mut bench = Bench { rig, size, outs: 0 };
+    let mut bench = Bench { rig, size, outs: 0, epoch: 1 };
     let mut facts = Map::new();
     // Both images have the same content and no history: everything is compared, nothing is moved.
     bench.first_build()?;
@@ -116,8 +122,62 @@ impl Bench {
     /// The twin is back and linked; nothing is copied yet.
     fn bring_back(&mut self) -> Result<()> {
         self.rig.two.start()?;
-        self.rig.two.order(DiskOrder::LearnEpoch { epoch: Epoch(1), holder: NodeId(1) })?;
+        self.rig.two.order(DiskOrder::LearnEpoch { epoch: Epoch(self.epoch), holder: NodeId(1) })?;
         Ok(())
+    }
+
+    /// Makes every block's sum known on both sides, and waits until both have stored them.
+    fn verified(&mut self) -> Result<()> {
+        let before = self.rig.one.status()?.last_verify;
+        self.rig.one.order(DiskOrder::Verify { run: true, paused: false, limit: Some(8 << 30) })?;
+        let status = self.rig.one.wait("verified", |status| {
+            status.verify.is_none() && status.last_verify != before && status.equal
+        })?;
+        let found = status.last_verify.context("no verification was told")?;
+        ensure!(found.different == 0 && !found.stopped, "not the same: {found:?}");
+        let began = Instant::now();
+        while !self.known(1)? || !self.known(2)? {
+            ensure!(began.elapsed() < LIMIT, "the sums are not stored");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Whether a block of each extent has a stored sum.
+    fn known(&self, side: u8) -> Result<bool> {
+        let image = File::open(if side == 1 { self.rig.one.image() } else { self.rig.two.image() })?;
+        let format = Format { cluster: [9; 16], set: SetId(5), side: NodeId(side), size: self.size };
+        let blocks = (0..self.size / BLOCK).step_by(EXTENT_BLOCKS as usize);
+        let count = blocks.clone().count();
+        let known = FreshArea::new(format)?.believed(blocks, |offset, length| {
+            let mut bytes = vec![0; length];
+            image.read_exact_at(&mut bytes, offset).map(|()| bytes).unwrap_or_default()
+        });
+        Ok(known.len() == count)
+    }
+
+    /// Both served by themselves, neither wrote; this side is declared good, so that everything is compared.
+    fn alike(&mut self) -> Result<Copied> {
+        self.verified()?;
+        let Rig { one, two, .. } = &mut self.rig;
+        one.order(DiskOrder::Deactivate)?;
+        one.quit()?;
+        two.quit()?;
+        two.start()?;
+        two.activate(self.epoch + 1)?;
+        two.order(DiskOrder::Deactivate)?;
+        two.quit()?;
+        self.epoch += 2;
+        one.start()?;
+        one.activate(self.epoch)?;
+        self.bring_back()?;
+        self.rig.one.wait("split", |status| status.split)?;
+        self.rig.one.order(DiskOrder::Overrule { replace: true })?;
+        self.rig.one.order(DiskOrder::Undo { act: UndoAct::Waive })?;
+        let copied = self.rebuild()?;
+        let _ = self.rig.two.try_order(DiskOrder::Undo { act: UndoAct::Drop })?;
+        ensure!(copied.result.compared_bytes == self.size, "not all was compared: {:?}", copied.result);
+        Ok(copied)
     }
 
     /// Allows the rebuild and times it until both are in sync.
@@ -166,7 +226,7 @@ impl Bench {
     }
 
     fn copies(&mut self, rounds: u64, facts: &mut Map<String, Value>) -> Result<()> {
-        let mut all: [Vec<f64>; 5] = Default::default();
+        let mut all: [Vec<f64>; 6] = Default::default();
         let mut ratio = Vec::new();
         let mut moved = 0.0_f64;
         let beside = tempfile::Builder::new().prefix("futago-copy-").tempdir()?;
@@ -176,25 +236,28 @@ impl Bench {
             let local = began.elapsed().as_secs_f64();
             let full = self.exchanged(Some(round + 7))?;
             ensure!(full.moved() == self.size, "a full copy moved {} bytes", full.moved());
-            let alike = self.exchanged(None)?;
+            let fresh = self.exchanged(None)?;
+            ensure!(fresh.moved() == 0, "equal blocks were moved: {:?}", fresh.result);
+            let alike = self.alike()?;
             ensure!(alike.moved() == 0, "equal blocks were moved: {:?}", alike.result);
             let scattered = self.changed(5, true)?;
             let run = self.changed(5, false)?;
             ratio.push(full.seconds / local);
             let changed = self.size * 5 / 100 / BLOCK * BLOCK;
             moved = moved.max(scattered.moved() as f64 / changed as f64);
-            let seconds = [local, full.seconds, alike.seconds, scattered.seconds, run.seconds];
-            eprintln!("round {round}: local, full, alike, scattered, run: {seconds:.3?}");
+            let seconds = [local, full.seconds, alike.seconds, fresh.seconds, scattered.seconds, run.seconds];
+            eprintln!("round {round}: local, full, alike, alike_fresh, scattered, run: {seconds:.3?}");
             for (list, seconds) in all.iter_mut().zip(seconds) {
                 list.push(seconds);
             }
         }
-        let [local, full, alike, scattered, run] = all.map(median);
+        let [local, full, alike, fresh, scattered, run] = all.map(median);
         let mut table = Table::new(&["copy", "seconds"]);
         for (name, seconds) in [
             ("plain local copy", local),
             ("full, every block different", full),
-            ("full, every block equal", alike),
+            ("full, every block equal and known", alike),
+            ("full, every block equal, both read", fresh),
             ("5 % of the blocks, scattered", scattered),
             ("5 %, one run", run),
         ] {
@@ -204,6 +267,7 @@ impl Bench {
         let mut add = |name: &str, value: f64| facts.insert(name.into(), json!(round3(value)));
         add("full", median(ratio));
         add("alike", full / alike);
+        add("alike_fresh", full / fresh);
         add("scattered_s", scattered);
         add("scattered_moved", moved);
         add("run_s", run);

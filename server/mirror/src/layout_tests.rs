@@ -245,7 +245,16 @@ fn an_area_of_version_1_is_read_and_stays_where_it_is() {
         let at = u32_at(unit, 0).unwrap() as usize * UNIT;
         bytes[at..at + UNIT].copy_from_slice(&unit[4..]);
     }
-    let wanted = Superblock { size: 8 << 20, sums: false, read_all: false, ..superblock(7) };
+    let wanted = Superblock {
+        size: 8 << 20,
+        store: 0,
+        record: 0,
+        preserved: None,
+        undone: false,
+        sums: false,
+        read_all: false,
+        ..superblock(7)
+    };
     let read = ControlArea::read(&bytes).unwrap();
     assert_eq!(read.superblock, wanted);
     assert_eq!((read.hot.into_iter().collect::<Vec<_>>(), read.log_sequence), (vec![1, 3], 5));
