@@ -49,6 +49,7 @@ fn group_beat(core: &Core, group: &Group, durable: &Record) -> GroupBeat {
             // Not before it is stored that the copy was made equal; that it crashed needs no store, a restart finds it again.
             whole: !durable.crashed_in.contains(&group.id) && !core.crashed_in.contains(&group.id),
             twin_whole: group.keeps_twin_whole(core),
+            asks_out: group.wants_out(core),
         },
         part: group.part(core),
         wanted: stored.map_or(crate::persist::UNDECIDED, |s| s.wanted),

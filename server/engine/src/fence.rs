@@ -38,7 +38,11 @@ impl Group {
             Some(limit) if core.now >= limit && self.lease.is_some() => self.suspend(core),
             Some(_) | None => self.suspended = false,
         }
-        if self.fencing.is_none() && (self.disk_lost(core) || self.disk_failed(core)) {
+        let failed = self.disk_failed(core);
+        if !failed {
+            self.asks_out = None;
+        }
+        if self.fencing.is_none() && (self.disk_lost(core) || failed && !self.goes_through(core)) {
             self.fence(core, FenceCause::DiskLost);
         }
     }

@@ -220,6 +220,10 @@ pub struct Group {
     pub held_epoch: Option<Epoch>,
     /// Since when the twin's copy is out of date.
     pub out_since: Option<WallClock>,
+    /// Since when a failed disk here asks to be left out of the register (rule 12).
+    pub asks_out: Option<Time>,
+    /// As standby: the sets prepare to be the only copies that count.
+    pub shouldering: Readmission,
     /// [`GroupRecord::forced`].
     pub forced: Option<Forced>,
 }
@@ -280,6 +284,8 @@ impl Group {
             incident_times: Group::no_incident(),
             held_epoch,
             out_since: None,
+            asks_out: None,
+            shouldering: Readmission::Idle,
             forced: record.forced,
         }
     }
@@ -382,7 +388,8 @@ impl Group {
             // Waiting for the other server to hand it over is not yet starting.
             Target::Up if holder || known.is_none() => Part::Starting,
             Target::Up => Part::Down,
-            Target::Down if holder && (self.given_up || unclean) => Part::GivenUp,
+            // Left out, this copy is nobody's to go on with.
+            Target::Down if holder && (self.given_up || unclean || self.is_left_out(core)) => Part::GivenUp,
             Target::Down => Part::Down,
         }
     }
@@ -536,7 +543,8 @@ impl Group {
             known.holder == Some(server) && (here || there) && !core.entry(server).leaving
         };
         let can = |server: NodeId| {
-            let in_sync = known.in_sync.contains(server);
+            // Through the twin's disk the holder goes on where it is.
+            let in_sync = known.in_sync.contains(server) || runs(server);
             let able = core.takes_part(server) && !self.is_worse(core, server) || runs(server);
             in_sync && self.may_run_on(config, server) && able
         };
@@ -580,6 +588,13 @@ impl Group {
         known.holder == Some(core.me)
             && known.in_sync.count() > 1
             && (left || core.sets_of(self.id).iter().all(equal))
+    }
+
+    /// As holder: the own copy does not count, the twin's is served through the twin (rule 12).
+    #[must_use]
+    pub fn is_left_out(&self, core: &Core) -> bool {
+        let known = self.register.known();
+        known.holder == Some(core.me) && !known.in_sync.contains(core.me)
     }
 
     /// The servers in sync, by the known value.

@@ -203,6 +203,7 @@ impl Engine {
         match what {
             What::Step => group.step_ordered(&mut self.core, id, &result),
             What::Readmit => group.readmit_answered(&mut self.core, result.is_ok()),
+            What::Shoulder => group.shoulder_answered(&mut self.core, result.is_ok()),
             What::PutOut | What::StopGrant | What::Fence | What::Lease | What::Standing => {}
         }
     }

@@ -28,7 +28,8 @@ mod right;
 mod sets;
 mod standing;
 mod steps;
-pub mod timing;
+mod through;
+mod timing;
 mod view;
 pub mod witness;
 

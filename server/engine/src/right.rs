@@ -64,6 +64,9 @@ impl Group {
             return take.then_some(Change::Take);
         }
         if !mine || handing_over {
+            if let Some(change) = self.due_leave_out(core).filter(|_| !mine) {
+                return Some(change);
+            }
             // A hand-over that was begun is finished, unless the twin is gone and this server takes the group back.
             let promotion = self.due_promotion(core, aim);
             return promotion.or(mine.then_some(Change::HandOver));
@@ -100,6 +103,9 @@ impl Group {
     /// As holder with both in sync (or not known otherwise): whether to go on without the twin.
     fn should_put_out(&self, core: &Core) -> bool {
         let known = self.register.known();
+        if self.is_left_out(core) {
+            return false;
+        }
         let shared = known.in_sync.count() > 1 || self.register.acks() == Acks::WithTwin;
         if !shared {
             // A finished change that is still pending: proposed again until a quorum decides.

@@ -25,6 +25,8 @@ pub enum What {
     PutOut,
     /// The switch of re-admission.
     Readmit,
+    /// The preparation of the only copy that counts (rule 12).
+    Shoulder,
     /// The end of granting.
     StopGrant,
     /// Fencing.
@@ -81,6 +83,8 @@ pub struct Set {
     pub grant_stop: GrantStop,
     /// The force that was told to this connection.
     pub overruled: Option<crate::persist::Forced>,
+    /// When `Shoulder` or `Through` was last ordered.
+    pub through_ordered: Option<Time>,
     /// `Admitted` was ordered in this connection.
     pub admitted: bool,
     /// When `PutOut` was last ordered.
@@ -121,6 +125,7 @@ impl Set {
             grant_allowed: false,
             grant_stop: GrantStop::No,
             overruled: None,
+            through_ordered: None,
             admitted: false,
             put_out_at: None,
             rebuild_reported: None,
@@ -156,6 +161,7 @@ impl Set {
         self.grant_allowed = false;
         self.grant_stop = GrantStop::No;
         self.overruled = None;
+        self.through_ordered = None;
         self.admitted = false;
         self.put_out_at = None;
         self.samples.clear();

@@ -32,6 +32,7 @@ impl Group {
                 if matches!(role, Some(Role::Active | Role::Deactivating)) {
                     self.order_put_out(core, set);
                 }
+                self.order_through(core, set);
                 if role == Some(Role::Active) {
                     self.order_rebuild(core, set);
                     self.order_admitted(core, set);

@@ -146,6 +146,10 @@ impl Group {
     /// Every set is checked before the first is changed; alone or with the twin, as the register allows.
     fn begin_activate(&mut self, core: &mut Core, set: SetId) -> bool {
         let step = PlanStep::Activate(set);
+        if self.is_left_out(core) {
+            self.wait_or_fail(core, step, "the copy here does not count any more");
+            return false;
+        }
         let sets = core.sets_of(self.id);
         let ready = |id: &SetId| {
             let active = role(core, *id) == Some(Role::Active);
@@ -309,6 +313,7 @@ impl Group {
     /// The process of a set went away: its answer will not come.
     pub fn disk_gone(&mut self, core: &mut Core, set: SetId) {
         self.readmission = Readmission::Idle;
+        self.shouldering = Readmission::Idle;
         let ours =
             |step: PlanStep| matches!(step, PlanStep::Activate(s) | PlanStep::Deactivate(s) if s == set);
         if let Some(step) = self.running.as_ref().map(|r| r.step).filter(|s| ours(*s)) {

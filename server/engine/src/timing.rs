@@ -46,6 +46,8 @@ pub const GOSSIP_QUIET: u64 = 2 * SECOND;
 pub const DISK_AWAY: u64 = 5 * SECOND;
 /// After a restart of the node process: its sets' processes connect and speak within this, or they are not there.
 pub const DISK_FIRST: u64 = SECOND;
+/// A failed disk's work is moved if the register has not left its copy out by then: some heartbeats, a store on each side.
+pub const LEAVE_OUT: u64 = 1_500 * MILLIS;
 /// Restarts of a group on the same server within [`RESTART_PERIOD`] before it counts as failed (B6).
 pub const RESTARTS_MAX: usize = 3;
 /// The period of [`RESTARTS_MAX`].

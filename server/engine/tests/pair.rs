@@ -8,6 +8,8 @@ use peer::control::Role;
 use wire::view::{GroupState, ServerState};
 use wire::{EventKind, NodeId, Operation, RefusalKind, SetId};
 
+const SET: SetId = SetId(1);
+
 fn in_sync(world: &mut World) -> bool {
     let view = world.view(S1);
     view.sets[0].state == wire::view::SetState::InSync
@@ -365,4 +367,64 @@ fn a_start_on_the_copy_that_may_lack_something_is_refused_with_that_reason() {
     world.restart_disk(S2, SetId(1));
     assert_eq!(world.command(S2, Operation::StartServer { server: S2 }), Ok(()));
     world.until(10_000, "runs on the whole copy", |w| w.serves(S2));
+}
+
+/// Rule 12: the own disk refuses writes, and nothing of it is seen: the register leaves its copy out, the group goes on where it
+/// is, through the twin's disk.
+fn served_through() -> World {
+    let mut world = ready();
+    let epoch = world.view(S1).groups[0].epoch;
+    world.break_disk(S1, SET);
+    world.until(1_400, "through", |w| w.host(S1).disks[&SET].through);
+    assert!(world.host(S2).disks[&SET].shouldered, "before the register is asked");
+    world.run(20_000);
+    assert!(world.serves(S1) && !world.serves(S2), "{}", world.trace());
+    assert_eq!(world.view(S1).groups[0].epoch, epoch);
+    assert_eq!(world.group_state(S2), (GroupState::Running, Some(S1)));
+    world
+}
+
+#[test]
+fn a_disk_that_refuses_writes_is_left_out_and_the_group_goes_on_until_it_is_moved() {
+    let mut world = served_through();
+    assert_eq!(world.command(S1, Operation::MoveGroup { group: GROUP, to: S2 }), Ok(()));
+    world.until(8_000, "moved", |w| w.serves(S2));
+    world.run(10_000);
+    assert!(world.serves(S2) && !world.serves(S1), "{}", world.trace());
+}
+
+#[test]
+fn a_copy_that_was_left_out_is_never_served_when_its_twin_is_gone() {
+    let mut world = served_through();
+    world.power_off(S2);
+    world.until(4_000, "ended", |w| !w.serves(S1));
+    world.run(30_000);
+    assert!(!world.serves(S1), "{}", world.trace());
+    assert_ne!(world.host(S1).disks[&SET].role, Role::Active);
+    world.power_on(S2);
+    world.run(3_000);
+    let _ = world.command(S2, Operation::RecoverServer { server: S2 });
+    world.until(10_000, "the twin serves", |w| w.serves(S2));
+}
+
+#[test]
+fn a_holder_that_was_left_out_and_dies_is_followed_by_its_twin() {
+    let mut world = served_through();
+    world.power_off(S1);
+    world.until(4_000, "failover", |w| w.serves(S2));
+    world.power_on(S1);
+    world.run(10_000);
+    assert!(world.serves(S2) && !world.serves(S1));
+}
+
+#[test]
+fn a_failed_disk_whose_twin_does_not_take_it_over_in_time_fails_over() {
+    let mut world = ready();
+    world.host(S2).disks.get_mut(&SET).unwrap().refuse = Some(peer::control::OrderFault::WrongRole);
+    world.break_disk(S1, SET);
+    world.run(1_000);
+    assert!(world.serves(S1));
+    world.until(2_000, "given up", |w| !w.serves(S1));
+    world.host(S2).disks.get_mut(&SET).unwrap().refuse = None;
+    world.until(10_000, "failover", |w| w.serves(S2));
 }

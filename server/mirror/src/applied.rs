@@ -343,7 +343,7 @@ impl Mirror {
     /// The rebuild is complete: every block is here and flushed.
     pub(crate) fn build_done(&mut self, history: Vec<Generation>) {
         let takes = self.link.as_ref().is_some_and(|link| link.takes);
-        if self.role != Role::Standby || !takes {
+        if self.role != Role::Standby || !takes || self.shouldered {
             self.close_link(LinkFault::Protocol);
             return;
         }

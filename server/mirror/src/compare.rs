@@ -53,6 +53,11 @@ impl Standing {
         }
     }
 
+    /// In sync, and may have what no other copy knows to lack: see [`peer::control::DiskOrder::Shoulder`].
+    pub(crate) fn is_alone_to_count(&self) -> bool {
+        self.consistent && !self.alone && self.base.is_none()
+    }
+
     fn current(&self) -> Option<Generation> {
         self.history.first().copied()
     }
@@ -76,6 +81,9 @@ pub fn compare(mine: &Standing, twin: &Standing) -> Verdict {
     };
     if mine.base == Some(theirs) && twin.undone && !twin.alone {
         // The bits for what it had been sent are clear.
+        return Verdict::Unknown(RebuildKind::FullUnknown);
+    }
+    if ours == theirs && (mine.is_alone_to_count() || twin.is_alone_to_count()) {
         return Verdict::Unknown(RebuildKind::FullUnknown);
     }
     if mine.base == Some(theirs) {

@@ -129,6 +129,10 @@ pub struct Faults {
     pub believe_with_pages: bool,
     /// Sums are believed though a write came while they were stored.
     pub believe_outdated_pages: bool,
+    /// A write that the own disk refused is acknowledged when the twin has it, without the register's word.
+    pub through_unasked: bool,
+    /// The copy that is to be the only one that counts goes on counting from the one that failed.
+    pub shoulder_keeps_base: bool,
     /// Answers are given after the end of the lease.
     pub reply_without_lease: bool,
 }

@@ -89,6 +89,11 @@ impl Flushes {
         running.chain(std::mem::take(&mut self.asked).into_iter().map(|(request, _)| request)).collect()
     }
 
+    /// What earlier rounds made durable counts no more.
+    pub(crate) fn count_anew(&mut self) {
+        (self.early, self.durable) = (false, None);
+    }
+
     /// The twin is gone: a joint round is broken off and its requests share the next one.
     pub(crate) fn twin_lost(&mut self) {
         (self.wanted, self.early, self.durable) = (false, false, None);
@@ -125,14 +130,15 @@ impl Mirror {
 
     /// In sync, a flush says that both disks have everything: it waits until the twin is there and lacks nothing.
     fn flush_is_blocked(&self) -> bool {
-        self.needs_twin && (self.pair != Pair::Joined || self.map.count() > 0)
+        let lacks = self.map.count() > 0 && !self.through;
+        self.needs_twin && (self.pair != Pair::Joined || lacks)
     }
 
     pub(crate) fn advance_flushes(&mut self) {
         if self.flushes.round.is_some() {
             return;
         }
-        if self.failed.is_some() && !self.flushes.asked.is_empty() {
+        if self.failed.is_some() && !self.through && !self.flushes.asked.is_empty() {
             self.fail_held_flushes();
         }
         let joint = self.pair == Pair::Joined;
@@ -142,7 +148,8 @@ impl Mirror {
                 since.get_or_insert(self.now);
             }
         }
-        let serves = !blocked && self.failed.is_none() && !self.flushes.asked.is_empty();
+        let sound = self.failed.is_none() || self.through;
+        let serves = !blocked && sound && !self.flushes.asked.is_empty();
         let own = self.flushes.wanted && (joint || !self.needs_twin);
         let early = std::mem::take(&mut self.flushes.early);
         let early = early && !blocked && self.failed.is_none() && self.requests.writes.is_empty();
@@ -161,7 +168,8 @@ impl Mirror {
         let covers = self.flushes.habit.answered();
         let number = self.flushes.begun;
         let local_only = !joint || self.config.faults.flush_local_only;
-        self.flushes.round = Some(Round { number, joint, local: None, twin: local_only, covers, requests });
+        let local = self.through.then_some(0);
+        self.flushes.round = Some(Round { number, joint, local, twin: local_only, covers, requests });
         if joint {
             self.log.round_begins();
             if let Some(rebuild) = &mut self.rebuild {
@@ -174,8 +182,10 @@ impl Mirror {
                 link.awaited.insert(sequence, Awaited::Flush(number));
             }
         }
-        let op = self.begin(Op::Round(number));
-        self.act(Action::FlushLocal { op });
+        if !self.through {
+            let op = self.begin(Op::Round(number));
+            self.act(Action::FlushLocal { op });
+        }
         self.moved = true;
     }
 

@@ -23,7 +23,7 @@ impl Mirror {
         let serving = matches!(self.role, Role::Active | Role::Deactivating);
         let rules = [
             (!serving || self.sb.holder == Some(self.sb.side), "active only as holder of the stored epoch"),
-            (!serving || self.sb.consistent, "an inconsistent copy is never active"),
+            (!serving || self.sb.consistent || self.through, "an inconsistent copy is never active"),
             (!self.joined() || (serving && self.linked()), "writes are sent only in an open session"),
             (!serving || self.needs_twin || self.joined() || self.log.stable(), "alone, the map holds all"),
             (
@@ -46,7 +46,7 @@ impl Mirror {
     /// The dear ones, for tests and the simulator.
     fn broken_rule_in_full(&self) -> Option<&'static str> {
         let writes = &self.requests.writes;
-        let pinned = writes.values().filter(|writing| writing.issued);
+        let pinned = writes.values().filter(|writing| writing.issued && !self.through);
         let faulty = self.config.faults.cool_before_bits;
         let rules = [
             (

@@ -39,6 +39,7 @@ mod store;
 pub mod sum_page;
 mod sums;
 mod table;
+mod through;
 mod undo;
 mod verify;
 mod watch;

@@ -77,6 +77,9 @@ impl Mirror {
     /// Whether the twin's copy of a range is equal, and will say so as soon as the link allows.
     fn twin_has_equal(&self, range: Range) -> bool {
         let (first, count) = blocks(range.offset, u64::from(range.length));
+        if self.through {
+            return self.serving();
+        }
         let paired = self.needs_twin || self.joined();
         self.serving() && paired && (first..first + count).all(|block| !self.map.is_set(block))
     }
@@ -146,8 +149,8 @@ impl Mirror {
         }
         let (offset, bytes) = (range.offset, u64::from(range.length));
         let hot = self.log.is_hot(offset, bytes);
-        let forgotten = self.sums_forget(range);
-        let sound = self.failed.is_none();
+        let sound = self.failed.is_none() && !self.through;
+        let forgotten = if sound { self.sums_forget(range) } else { 0 };
         match self.log.pin_if(sound, offset, bytes, self.store.next_mark(), self.now) {
             // A disk that failed is not written to; without room in the log the next read tries again.
             Heat::Full => {
@@ -180,7 +183,9 @@ impl Mirror {
         if !unstable || fault.is_some() {
             self.map.set(first, count);
         }
-        self.log.unpin(range.offset, u64::from(range.length), unstable);
+        if !self.through {
+            self.log.unpin(range.offset, u64::from(range.length), unstable);
+        }
         match fault {
             Some(fault) => self.fail(format!(
                 "a block that could not be read could not be written either: errno {}",
@@ -189,6 +194,18 @@ impl Mirror {
             None => self.mended_blocks += count,
         }
         self.end_mend(id);
+    }
+
+    /// Nothing more is written back to the own disk.
+    pub(crate) fn end_heating_mends(&mut self) {
+        let heating =
+            self.requests.mends.iter().filter(|(_, mend)| matches!(mend.stage, Stage::Heating { .. }));
+        let heating: Vec<(u64, Option<PayloadId>)> =
+            heating.map(|(id, mend)| (*id, mend.payload())).collect();
+        for (id, payload) in heating {
+            self.drop_payload(payload);
+            self.end_mend(id);
+        }
     }
 
     fn end_mend(&mut self, id: u64) {

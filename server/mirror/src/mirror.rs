@@ -110,6 +110,12 @@ pub struct Mirror {
     pub(crate) failed: Option<String>,
     pub(crate) split: bool,
     pub(crate) needs_twin: bool,
+    /// Everything is served through the twin's disk; see `through`.
+    pub(crate) through: bool,
+    /// As standby: the only copy that counts, or about to be; nobody's word makes it another's equal.
+    pub(crate) shouldered: bool,
+    /// A store of the control area failed: nothing is stored any more.
+    pub(crate) unstored: bool,
     pub(crate) requests: Requests,
     pub(crate) flushes: Flushes,
     pub(crate) lease: Lease,
@@ -137,6 +143,8 @@ pub struct Mirror {
     /// When cooling is looked at next.
     pub(crate) next_cool: Time,
     pub(crate) putting_out: Option<PuttingOut>,
+    /// `Shoulder` orders that wait for their store, with its mark.
+    pub(crate) shouldering: Vec<(Ticket, u64)>,
     pub(crate) deactivation: Option<Deactivation>,
     pub(crate) twin_incarnation: Option<Incarnation>,
     pub(crate) twin_heard: Option<Time>,
@@ -199,6 +207,9 @@ impl Mirror {
             failed: None,
             split: false,
             needs_twin: true,
+            through: false,
+            shouldered: false,
+            unstored: false,
             requests: Requests::default(),
             flushes: Flushes::default(),
             link: None,
@@ -217,6 +228,7 @@ impl Mirror {
             promises: Vec::new(),
             next_cool: now.plus(config.timing.cool_us),
             putting_out: None,
+            shouldering: Vec::new(),
             deactivation: None,
             twin_incarnation: None,
             twin_heard: None,
@@ -275,6 +287,7 @@ impl Mirror {
             self.advance_promises();
             self.advance_pair();
             self.advance_putting_out();
+            self.advance_shouldering();
             self.advance_finish();
             self.advance_deactivation();
             self.advance_requests();
@@ -355,7 +368,7 @@ impl Mirror {
 
     /// Issues the next store of the control area.
     fn advance_store(&mut self) {
-        if self.failed.is_some() && self.role == Role::Fenced {
+        if self.unstored || self.failed.is_some() && self.role == Role::Fenced {
             return;
         }
         let op = OpId(self.next_id + 1);
@@ -401,8 +414,12 @@ impl Mirror {
     fn store_done(&mut self, op: OpId, fault: Option<LocalFault>) {
         if let Some(fault) = fault {
             // Nothing can be promised any more: what was to be stored is neither there nor not there.
+            self.unstored = true;
+            let twin_serves = self.through || self.twin_could_serve();
             self.fail(format!("storing the control area failed: errno {}", fault.errno));
-            self.fence();
+            if !twin_serves {
+                self.fence();
+            }
             return;
         }
         if self.store.finish(op) {

@@ -66,6 +66,8 @@ impl Mirror {
             | DiskOrder::Undo { .. }
             | DiskOrder::Verify { .. }
             | DiskOrder::Readmit
+            | DiskOrder::Shoulder
+            | DiskOrder::Through
             | DiskOrder::Admitted
             | DiskOrder::Lease { .. }
                 if fenced =>
@@ -86,6 +88,8 @@ impl Mirror {
             DiskOrder::Rebuild { paused, limit } => self.pace_rebuild(ticket, paused, limit),
             DiskOrder::Verify { run, paused, limit } => self.verify_ordered(ticket, run, paused, limit),
             DiskOrder::Readmit => self.readmit(ticket),
+            DiskOrder::Shoulder => self.shoulder(ticket),
+            DiskOrder::Through => self.go_through(ticket),
             DiskOrder::Admitted => self.answer(ticket, Ok(Done::Done)),
             DiskOrder::Lease { until, fence_after_us } => {
                 let fits = matches!(self.role, Role::Activating | Role::Active | Role::Deactivating);
@@ -161,6 +165,7 @@ impl Mirror {
             return;
         }
         self.role = Role::Activating;
+        self.shouldered = false;
         self.needs_twin = !alone;
         self.lease = self.lease.fresh();
         self.close_link(LinkFault::Restart);
@@ -212,7 +217,7 @@ impl Mirror {
         // Both copies are flushed and equal by then: the twin is needed for nothing more.
         let left =
             self.deactivation.as_ref().is_some_and(|ending| matches!(ending.stage, Ending::Storing { .. }));
-        if !self.serving() || self.putting_out.is_some() || left {
+        if !self.serving() || self.putting_out.is_some() || left || self.through {
             self.answer(ticket, Err(OrderFault::WrongRole));
             return;
         }
@@ -280,6 +285,7 @@ impl Mirror {
             Ending::Closing | Ending::Reopening => None,
             Ending::Draining => {
                 let in_sync = !self.needs_twin || (joint && self.map.count() == 0 && self.finish.is_none());
+                let in_sync = in_sync || joint && self.through;
                 // A new generation is stored before anything counts from it.
                 let in_sync = in_sync && self.putting_out.is_none();
                 let drained = self.requests.idle() && self.flushes.idle() && in_sync;
@@ -288,6 +294,13 @@ impl Mirror {
             // The link came or went meanwhile, or the twin is being put out: again.
             Ending::Flushing { joint: was, .. } if was != joint => Some(Ending::Draining),
             Ending::Flushing { .. } | Ending::Saving if self.putting_out.is_some() => Some(Ending::Draining),
+            Ending::Flushing { round, .. } if self.through && self.flushes.done >= round => {
+                // The twin has it all. Nothing of this copy is to be kept: only a fresh process is a standby again.
+                self.deactivation = None;
+                self.answer(ticket, Ok(Done::Done));
+                self.fence();
+                return;
+            }
             Ending::Flushing { round, .. } => (self.flushes.done >= round).then_some(Ending::Saving),
             Ending::Saving if self.map.has_stale() => {
                 if self.store.is_idle() {
@@ -312,7 +325,7 @@ impl Mirror {
             Ending::Storing { .. } => None,
         };
         let early = matches!(stage, Ending::Draining | Ending::Flushing { .. });
-        let failed = early && (late || self.failed.is_some());
+        let failed = early && (late || self.failed.is_some() && !self.through);
         let next = if failed { Some(Ending::Reopening) } else { next };
         if let (Some(next), Some(ending)) = (next, &mut self.deactivation) {
             ending.stage = next;
@@ -378,6 +391,7 @@ impl Mirror {
         let mut tickets = self.settle.forget_activations();
         tickets.extend(self.activation.take());
         tickets.extend(self.putting_out.take().map(|putting| putting.ticket));
+        tickets.extend(std::mem::take(&mut self.shouldering).into_iter().map(|(ticket, _)| ticket));
         tickets.extend(self.deactivation.take().map(|ending| ending.ticket));
         for ticket in tickets {
             self.answer(ticket, Err(OrderFault::Fenced));

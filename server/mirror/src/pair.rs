@@ -65,6 +65,13 @@ pub(crate) struct Finish {
     stage: FinishStage,
 }
 
+impl Finish {
+    /// The engine asked for it.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.ticket.is_some()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FinishStage {
     /// Writes begun before the switch come to their end on both sides, and the last blocks are copied.
@@ -147,6 +154,7 @@ impl Mirror {
     pub(crate) fn advance_pair(&mut self) {
         match self.pair {
             Pair::Apart | Pair::Barred | Pair::Asking(_) | Pair::Beginning | Pair::Joined => {}
+            Pair::Waiting(_) if self.through => self.rejoin_through(),
             Pair::Waiting(verdict) => {
                 let in_sync = self.needs_twin && verdict == Verdict::Equal && !self.twin_reborn();
                 let allowed = !self.needs_twin && self.allow_rebuild;
@@ -184,7 +192,7 @@ impl Mirror {
     /// The twin's host has a new life since every write went to both. What it had not flushed is lost there, and only the
     /// register can say so to a later holder: such a twin is put out first, never taken for in sync again by the disk
     /// processes alone (DESIGN 5: "a new host incarnation does not" keep its writes).
-    fn twin_reborn(&self) -> bool {
+    pub(crate) fn twin_reborn(&self) -> bool {
         let hello = self.link.as_ref().and_then(|link| link.hello.as_ref());
         let hello = hello.filter(|_| !self.config.faults.reborn_in_sync);
         hello.is_some_and(|(hello, _)| self.unstable_at.is_some_and(|known| known != hello.incarnation))
@@ -265,7 +273,7 @@ impl Mirror {
     }
 
     /// From now on every write goes to both sides.
-    fn join(&mut self) {
+    pub(crate) fn join(&mut self) {
         let Some((hello, _)) = self.link.as_ref().and_then(|link| link.hello.as_ref()) else { return };
         let (incarnation, news) = (hello.incarnation, !hello.hot.is_empty() || hello.dirty > 0);
         let first = self.unstable_at.replace(incarnation).is_none();
@@ -279,6 +287,9 @@ impl Mirror {
         let again: Vec<u64> = again.map(|(id, _)| *id).collect();
         for id in again {
             self.send_write(id);
+        }
+        if self.through {
+            return;
         }
         if !self.needs_twin || news || self.map.count() > 0 {
             self.begin_rebuild();
@@ -401,6 +412,13 @@ impl Mirror {
             }
             return;
         };
+        // What a failed disk holds is nobody's equal.
+        if self.failed.is_some()
+            && !finish.is_ordered()
+            && !matches!(finish.stage, FinishStage::Storing { .. })
+        {
+            return;
+        }
         let rebuilt =
             self.rebuild.as_ref().is_none_or(|rebuild| rebuild.is_done(&self.map)) && self.map.count() == 0;
         let rebuilt = rebuilt || self.config.faults.finish_with_map;
@@ -474,6 +492,7 @@ impl Mirror {
             return self.joined();
         }
         self.joined()
+            && !self.through
             && self.map.count() == 0
             && self.rebuild.as_ref().is_none_or(|rebuild| rebuild.is_done(&self.map))
     }

@@ -193,7 +193,7 @@ impl Mirror {
     /// Whether the twin may lack what this side has in a range, while a promotion of the twin would be right.
     fn is_unsure(&self, range: Range) -> bool {
         let (first, count) = blocks(range.offset, u64::from(range.length));
-        self.needs_twin && (first..first + count).any(|block| self.map.is_set(block))
+        self.needs_twin && !self.through && (first..first + count).any(|block| self.map.is_set(block))
     }
 
     fn begin_read(&mut self, request: RequestId, range: Range, began: Time) {
@@ -207,6 +207,9 @@ impl Mirror {
     /// The claim is granted: make the extents hot, then begin.
     pub(crate) fn write_granted(&mut self, id: u64) {
         let Some(writing) = self.requests.writes.get(&id).copied() else { return };
+        if self.through {
+            return self.issue_through(id);
+        }
         let forgotten = self.sums_forget(writing.range);
         if writing.pinned {
             return self.issue_after(forgotten, id);
@@ -289,7 +292,8 @@ impl Mirror {
 
     pub(crate) fn write_done(&mut self, id: u64, fault: Option<LocalFault>) {
         let Some(writing) = self.requests.writes.get_mut(&id) else { return };
-        writing.local = Some(fault.map_or(0, |_| EIO));
+        let through = self.through;
+        writing.local = Some(fault.filter(|_| !through).map_or(0, |_| EIO));
         if let Some(fault) = fault {
             // The twin may have it, this disk may not: different until copied.
             let (first, count) = blocks(writing.range.offset, u64::from(writing.range.length));
@@ -308,6 +312,7 @@ impl Mirror {
         let twin_has = matches!(writing.twin, Twin::Done | Twin::NotNeeded);
         // In sync an error is not told while the engine may move the work to the twin, which has the write (C5).
         let hold_ended = !needs_twin || now.since(writing.began) >= HELD_US;
+        let errno = if self.config.faults.through_unasked && twin_has { 0 } else { errno };
         let due = if errno == 0 { twin_has || acknowledges_alone } else { hold_ended };
         let first = !writing.replied && due;
         writing.replied |= due;
@@ -321,13 +326,20 @@ impl Mirror {
         if ends {
             let Some(done) = self.requests.writes.remove(&id) else { return };
             let range = done.range;
-            self.log.unpin(range.offset, u64::from(range.length), done.twin == Twin::Done);
+            if !self.through {
+                self.log.unpin(range.offset, u64::from(range.length), done.twin == Twin::Done);
+            }
             self.release_claim(id);
         }
     }
 
     pub(crate) fn read_granted(&mut self, id: u64) {
         let Some((request, range, _)) = self.requests.reads.get(&id).copied() else { return };
+        if self.through {
+            self.requests.reads.remove(&id);
+            self.mend(id, request, range);
+            return;
+        }
         let op = OpId(id);
         self.ops.insert(op, Op::Read);
         self.act(Action::ReadLocal { op, range, into: Data::Request(request) });
@@ -440,7 +452,7 @@ impl Mirror {
             return;
         }
         self.next_cool = self.now.plus(self.config.timing.cool_us);
-        let serving = matches!(self.role, Role::Active);
+        let serving = matches!(self.role, Role::Active) && !self.through;
         let quiet = Time(self.now.0.saturating_sub(self.config.timing.cool_us));
         if !serving || !self.log.has_quiet(quiet) {
             return;

@@ -7,8 +7,9 @@
 //! read and no rebuild run sees what may be half written, its extents stay hot, and it becomes dirty if the twin is put out
 //! meanwhile. Which blocks were unstable is not known: every block of a hot extent counts as unstable.
 //!
-//! Alone the hot extents are dirty and suspect, as after any other end. So they are in sync where something is uncertain: the
-//! local disk had failed, this term has not yet joined its twin, or the front end cannot tell what is unanswered.
+//! Alone the hot extents are dirty and suspect, as after any other end. So they are in sync where something is uncertain: this
+//! term has not yet joined its twin, or the front end cannot tell what is unanswered. In sync with a disk that had failed
+//! nothing goes on: the twin may be the only one to have what that lost.
 
 use crate::config::MirrorConfig;
 use crate::input::{Range, RequestId};
@@ -58,7 +59,7 @@ impl Mirror {
         Kept {
             serving: self.serving(),
             fenced: self.role == Role::Fenced,
-            certain: self.failed.is_none(),
+            certain: self.failed.is_none() && !self.through,
             unstable_at: self.unstable_at,
             lease: self.lease(),
             fence_at: self.fence_time().filter(|_| self.serving()),
@@ -83,13 +84,13 @@ impl Mirror {
             && sb.consistent
             && sb.holder == Some(sb.side)
             && sb.incarnation == config.incarnation;
-        if !fits {
+        let alone = sb.alone;
+        // What the disk lost when it failed, the twin may be the only one to have.
+        if !fits || !alone && !kept.certain {
             return None;
         }
-        let alone = sb.alone;
         let faulty = config.faults.resume_without_unstable;
-        let known = (kept.certain && !alone && kept.unstable_at.is_some() && unanswered.is_some())
-            .then(|| area.map.clone());
+        let known = (!alone && kept.unstable_at.is_some() && unanswered.is_some()).then(|| area.map.clone());
         let mut it = Mirror::new(config, area, now);
         if let Some(map) = known {
             it.map = map;

@@ -62,6 +62,8 @@ impl Mirror {
             device: None,
             exports: Vec::new(),
             failed: self.failed.clone(),
+            asks_out: self.asks_out(),
+            through: self.through,
             mended_blocks: self.mended_blocks,
             undo: self.undo_status(),
             undo_lost: self.undo.lost,
@@ -111,6 +113,25 @@ impl Mirror {
     #[must_use]
     pub fn is_joined(&self) -> bool {
         self.joined()
+    }
+
+    /// Everything is served through the twin's disk, without the rest of a status.
+    #[must_use]
+    pub fn is_through(&self) -> bool {
+        self.through
+    }
+
+    /// [`peer::control::DiskStatus::asks_out`], without the rest of a status.
+    #[must_use]
+    pub fn would_go_through(&self) -> bool {
+        self.asks_out()
+    }
+
+    /// The map counts from nobody's state, for the same checkers: see [`peer::control::DiskOrder::Shoulder`].
+    #[doc(hidden)]
+    #[must_use]
+    pub fn counts_from_nothing(&self) -> bool {
+        self.standing().is_alone_to_count()
     }
 
     /// Whether a block's bit is set, for the same checkers.
@@ -163,6 +184,8 @@ impl Mirror {
             || last.equal != self.equal()
             || last.split != self.split
             || last.failed != self.failed
+            || last.asks_out != self.asks_out()
+            || last.through != self.through
             || last.twin_incarnation != self.twin_incarnation
             || last.last_rebuild != self.last_rebuild
             || last.history.first() != self.sb.history.first()

@@ -100,7 +100,7 @@ impl Mirror {
 
     /// Stores what is quiet, flushes before it, loads what is to be merged.
     pub(crate) fn advance_sums(&mut self) {
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.through {
             return;
         }
         let wants = self.sums.wants(self.now);

@@ -45,9 +45,14 @@ impl Mirror {
         self.config.timing.io_limit_us / LOOKS
     }
 
+    /// An operation has been waiting for a good part of the limit.
+    pub(crate) fn own_disk_hangs(&self) -> bool {
+        self.watch.waited_us >= self.slice()
+    }
+
     /// The local disk is slow to answer: a wait for both disks is not the twin's fault.
     pub(crate) fn own_disk_lags(&self) -> bool {
-        self.failed.is_some() || self.watch.waited_us >= self.slice()
+        !self.through && (self.failed.is_some() || self.own_disk_hangs())
     }
 
     /// Ends the hold of requests that the failed disk owes, when it has lasted too long or nobody else can serve them.

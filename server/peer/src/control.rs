@@ -49,6 +49,13 @@ pub enum DiskOrder {
     /// false: end it. `paused`: it stands still. `limit`: bytes a second; none: the disk process's own bound. Of an active side
     /// only; a verification ends with its process or its term.
     Verify { run: bool, paused: bool, limit: Option<u64> },
+    /// As standby in sync: the active side's own disk refuses what it is asked, and this copy is about to be the only one
+    /// that counts. From now on it may have what no other copy knows to lack: its map counts from nobody's state any more.
+    /// Done when that is stored.
+    Shoulder,
+    /// As active: the register left this side's own copy out, and the twin's is the only one that counts. Serve through the
+    /// twin: write to its disk alone, read from there; the own disk is used no more.
+    Through,
     /// Begin re-admission: from this moment acknowledge only with the twin; done with `Ok` when every earlier write is
     /// on both disks, the map is empty and the twin has stored the same generation; with an error when it cannot be,
     /// and acknowledging alone goes on.
@@ -220,6 +227,13 @@ pub struct DiskStatus {
     pub exports: Vec<String>,
     /// The local disk failed.
     pub failed: Option<String>,
+    /// As active in sync: the local disk refuses what it is asked, the twin's disk could serve alone, and nothing but the
+    /// register's word is missing.
+    #[serde(default)]
+    pub asks_out: bool,
+    /// As active: everything is served through the twin's disk.
+    #[serde(default)]
+    pub through: bool,
     /// Blocks that the local disk could not read, served from the twin and written back here since start (C5).
     pub mended_blocks: u64,
     /// The older version that is kept here and can be put back.

@@ -122,17 +122,21 @@ pub struct Says {
     /// As holder: the receiver's copy is equal, or was left so in order. Said of the life of the receiver that
     /// `Heartbeat::grant` names: the one that the sender believes in.
     pub twin_whole: bool,
+    /// As holder: the own disk fails, and the receiver's copy should be the only one that counts (rule 12).
+    pub asks_out: bool,
 }
 
 impl From<u8> for Says {
     fn from(bits: u8) -> Says {
-        Says { granted: bits & 1 != 0, whole: bits & 2 != 0, twin_whole: bits & 4 != 0 }
+        let said = |bit: u8| bits & bit != 0;
+        Says { granted: said(1), whole: said(2), twin_whole: said(4), asks_out: said(8) }
     }
 }
 
 impl From<Says> for u8 {
     fn from(says: Says) -> u8 {
-        u8::from(says.granted) | u8::from(says.whole) << 1 | u8::from(says.twin_whole) << 2
+        let bits = [says.granted, says.whole, says.twin_whole, says.asks_out];
+        bits.into_iter().enumerate().fold(0, |all, (at, bit)| all | u8::from(bit) << at)
     }
 }
 
@@ -282,7 +286,7 @@ mod tests {
             epoch: Epoch(20_000),
             holder: Some(NodeId(1)),
             in_sync: Servers::BOTH,
-            says: Says { granted: true, whole: false, twin_whole: true },
+            says: Says { granted: true, whole: false, twin_whole: true, asks_out: true },
             part: Part::Running,
             wanted: Wanted {
                 version: 20_000,

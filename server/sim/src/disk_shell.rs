@@ -324,7 +324,7 @@ impl World {
             return;
         }
         self.check_served(host, set, &taken);
-        let copies = self.copies_by_register(group, host);
+        let copies = self.copies_by_register(group, set, host);
         let Some(oracle) = self.oracles.get(&set) else { return };
         let checked = match taken.kind {
             RequestKind::Write { number, .. } | RequestKind::Zero { number, .. } => {

@@ -4,7 +4,7 @@ use crate::oracle::Hosts;
 use crate::world::World;
 use peer::cluster::{Ballot, Proposal, RegisterValue, Servers};
 use std::collections::BTreeMap;
-use wire::{ClusterConfig, Epoch, GroupId};
+use wire::{ClusterConfig, Epoch, GroupId, SetId};
 
 /// One register.
 #[derive(Clone, Debug)]
@@ -118,7 +118,10 @@ impl World {
 
     /// The hosts that must hold what this host acknowledges at this moment.
     #[must_use]
-    pub fn copies_by_register(&self, group: GroupId, host: usize) -> Hosts {
-        self.ghost.chosen(group).map_or(0, |v| v.in_sync.0) | (1 << host)
+    pub fn copies_by_register(&self, group: GroupId, set: SetId, host: usize) -> Hosts {
+        let chosen = self.ghost.chosen(group);
+        let through = self.hosts[host].disks.get(&set).is_some_and(|d| d.mirror.is_through());
+        let own = if through { 0 } else { 1 << host };
+        chosen.map_or(0, |v| v.in_sync.0) | own
     }
 }

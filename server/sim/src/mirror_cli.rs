@@ -1,13 +1,14 @@
 //! `sim mirror ...`: the world of two mirrors: one seed, many, bugs put back, the pattern of the rejoin, all of it.
 
 use serde_json::json;
-use sim::pair::{self, Ended, Options};
+use sim::pair::{self, Ended, Focus, Options};
 use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "\
 usage: sim mirror SEED [--bug NAME] [--whole]      one run, traced; a failing one is shrunk first, but for --whole
        sim mirror --seeds N [--from S] [--fresh] [--jobs J] [--keep-going] [--bug NAME]
+                  [--focus disk|set-back|right]
        sim mirror --bugs [--jobs J]                each bug put back until it is found
        sim mirror --rejoin [--seeds N] [--from S] [--near K] [--jobs J]
                                                    the standby returns to a survivor with a map: every fault after every
@@ -28,6 +29,7 @@ struct Arguments {
     jobs: Option<u64>,
     near: Option<u64>,
     bug: Option<String>,
+    focus: Option<String>,
     words: Vec<String>,
 }
 
@@ -42,6 +44,7 @@ impl Arguments {
                 "--from" => found.from = Some(number()?),
                 "--jobs" => found.jobs = Some(number()?),
                 "--near" => found.near = Some(number()?),
+                "--focus" => found.focus = Some(words.next()?.clone()),
                 "--bug" => found.bug = Some(words.next()?.clone()),
                 "--fresh" | "--keep-going" | "--bugs" | "--rejoin" | "--whole" | "show" => {
                     found.words.push(word.clone());
@@ -65,9 +68,16 @@ impl Arguments {
     }
 
     fn options(&self) -> Option<Options> {
-        let Some(name) = &self.bug else { return Some(Options::default()) };
+        let focus = match self.focus.as_deref() {
+            None => None,
+            Some("disk") => Some(Focus::BadDisk),
+            Some("set-back") => Some(Focus::SetBack),
+            Some("right") => Some(Focus::Right),
+            Some(_) => return None,
+        };
+        let Some(name) = &self.bug else { return Some(Options { focus, ..Options::default() }) };
         let bug = pair::bugs().into_iter().find(|bug| bug.name == name)?;
-        Some(Options { bug: bug.faults, ..Options::default() })
+        Some(Options { bug: bug.faults, focus: bug.focus, ..Options::default() })
     }
 }
 

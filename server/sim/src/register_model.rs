@@ -42,6 +42,8 @@ pub struct Without {
     pub compare_before_switch: bool,
     /// Data fencing: the standby's disk takes writes of an epoch below the one it has learnt.
     pub take_stale_writes: bool,
+    /// Rule 12: a holder in sync acknowledges what only its twin's disk took.
+    pub through_unasked: bool,
 }
 
 /// One step of a run, for people.
@@ -118,6 +120,8 @@ struct State {
     switched: [bool; 2],
     /// Group stopped for a hand-over: nothing is written until the register has decided.
     stopped: [bool; 2],
+    /// Ended since it began to hold: a copy that was left out is not served again (rule 12).
+    restarted: [bool; 2],
     left: [u8; 4],
 }
 
@@ -160,12 +164,14 @@ impl State {
             strayed: [false; 2],
             switched: [false; 2],
             stopped: [false; 2],
+            restarted: [false; 2],
             left: [bounds.proposals, bounds.restarts, bounds.writes, bounds.strays],
         }
     }
 
     fn acks(&self, server: usize, without: Without) -> Acks {
         match self.servers[server].acks() {
+            _ if self.restarted[server] && self.is_left_out(server) => Acks::No,
             _ if self.met[server] > self.servers[server].known().epoch => Acks::No,
             // Rule 9 has two keepers, the stopped group and the register; taken out, neither holds.
             _ if self.stopped[server] && !without.register.ack_while_handing_over => Acks::No,
@@ -215,6 +221,7 @@ impl State {
                 mine && known.in_sync == Servers::BOTH && register.pending().is_empty() && equal,
                 Change::HandOver,
             );
+            change(!mine && known.in_sync == Servers::BOTH, Change::LeaveOut);
             change(!mine && without.register.leave_unasked, Change::Leave);
         }
         if self.left[RESTARTS] > 0 {
@@ -254,6 +261,7 @@ impl State {
             Step::Restart { server } => {
                 self.left[RESTARTS] -= 1;
                 self.servers[server].restart();
+                self.restarted[server] = true;
                 self.switched[server] = false;
                 self.stopped[server] = false;
             }
@@ -291,8 +299,29 @@ impl State {
         }
     }
 
+    /// It holds, and its own copy does not count.
+    fn is_left_out(&self, server: usize) -> bool {
+        let known = self.servers[server].known();
+        known.holder == Some(node(server)) && !known.in_sync.contains(node(server))
+    }
+
+    /// A write that only the twin's copy gets.
+    fn write_through(&mut self, twin: usize) -> Result<(), Broken> {
+        if self.copies[twin] < self.acknowledged || self.strayed[twin] {
+            return Err(Broken::Loss);
+        }
+        self.acknowledged += 1;
+        self.copies[twin] = self.acknowledged;
+        self.meet(1 - twin);
+        Ok(())
+    }
+
     fn write(&mut self, server: usize, without: Without) -> Result<(), Broken> {
         let twin = 1 - server;
+        let with_twin = self.acks(server, without) == Acks::WithTwin;
+        if self.is_left_out(server) || without.through_unasked && with_twin {
+            return self.write_through(twin);
+        }
         let alone = self.acks(server, without) == Acks::Alone;
         // In sync means equal: a twin that holds what its own term left behind is not. What the holder itself left it
         // sends again, or compares after a crash.

@@ -68,6 +68,11 @@ pub fn rules() -> Vec<Rule> {
             RegisterFaults { resume_with_pending: true, ..f },
         ),
         register("promises bind", BOTH, RegisterFaults { accept_below_promise: true, ..f }),
+        Rule {
+            name: "rule 12, through the twin by the register's word",
+            without: Without { through_unasked: true, ..w },
+            bounds: Bounds { writes: 2, ..BOTH },
+        },
         data("data of a lower epoch refused", Without { take_stale_writes: true, ..w }),
     ]
 }

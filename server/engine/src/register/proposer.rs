@@ -144,7 +144,9 @@ impl Register {
         if elsewhere && !self.faults.ack_while_handing_over {
             return Acks::No;
         }
-        let shared = |value: &RegisterValue| value.holder == Some(self.me) && value.in_sync.count() > 1;
+        // The twin's copy counts, with this one or instead of it (rule 12).
+        let twin = self.me.twin();
+        let shared = |value: &RegisterValue| value.holder == Some(self.me) && value.in_sync.contains(twin);
         if shared(&known) || pending.iter().any(|p| shared(&p.value)) { Acks::WithTwin } else { Acks::Alone }
     }
 

@@ -13,6 +13,9 @@ pub enum Change {
     Promote,
     /// As holder: go on without the twin.
     PutOut,
+    /// As standby in sync, at the holder's word that its own disk fails: leave the holder's copy out, while it goes on to hold
+    /// (rule 12).
+    LeaveOut,
     /// As holder: the twin's copy is equal again.
     Readmit,
     /// As holder, stopped, both copies equal: let the twin hold (rule 9).
@@ -54,12 +57,18 @@ impl Change {
             Change::HandOver if mine && read.in_sync == Servers::BOTH => {
                 RegisterValue { epoch: raised(read.epoch), holder: Some(twin), in_sync: Servers::BOTH }
             }
+            Change::LeaveOut if read.holder == Some(twin) => RegisterValue { in_sync: alone, ..read },
             // An earlier try of the same hand-over: finish it.
             Change::HandOver if read.holder == Some(twin) && read.in_sync == Servers::BOTH => read,
             Change::Leave if faults.leave_unasked && read.holder == Some(twin) => {
                 return Some(RegisterValue { in_sync: read.in_sync.without(me), ..read });
             }
-            Change::Take | Change::PutOut | Change::Readmit | Change::HandOver | Change::Leave => {
+            Change::Take
+            | Change::PutOut
+            | Change::LeaveOut
+            | Change::Readmit
+            | Change::HandOver
+            | Change::Leave => {
                 return None;
             }
         };
@@ -93,6 +102,12 @@ mod tests {
             (Change::PutOut, value(3, Some(ME), both), Some(value(3, Some(ME), me))),
             (Change::PutOut, value(3, Some(ME), me), Some(value(3, Some(ME), me))),
             (Change::PutOut, value(3, Some(TWIN), both), None),
+            (Change::LeaveOut, value(3, Some(TWIN), both), Some(value(3, Some(TWIN), me))),
+            (Change::LeaveOut, value(3, Some(TWIN), me), Some(value(3, Some(TWIN), me))),
+            (Change::LeaveOut, value(3, Some(TWIN), twin), None),
+            (Change::LeaveOut, value(3, Some(ME), both), None),
+            (Change::PutOut, value(3, Some(ME), twin), None),
+            (Change::Promote, value(3, Some(TWIN), me), Some(value(4, Some(ME), me))),
             (Change::Readmit, value(3, Some(ME), me), Some(value(3, Some(ME), both))),
             (Change::Readmit, value(4, Some(TWIN), twin), None),
             (Change::HandOver, value(3, Some(ME), both), Some(value(4, Some(TWIN), both))),

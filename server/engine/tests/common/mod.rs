@@ -396,7 +396,9 @@ impl World {
             sent_bytes: 0,
             device: (disk.role == Role::Active).then(|| "/dev/loop0".to_string()),
             exports: Vec::new(),
-            failed: None,
+            failed: disk.bad.then(|| "a write to the local disk failed: errno 5".to_string()),
+            asks_out: disk.bad && disk.role == Role::Active && disk.needs_twin && linked && !disk.through,
+            through: disk.through,
             mended_blocks: 0,
             undo: None,
             undo_lost: false,
@@ -413,6 +415,12 @@ impl World {
         }
     }
 
+    /// The disk of a set refuses writes from now on.
+    pub fn break_disk(&mut self, server: NodeId, set: SetId) {
+        self.host(server).disks.get_mut(&set).unwrap().bad = true;
+        self.say(server, set, true);
+    }
+
     /// The process of a set ends, and cannot be started again until `restart_disk`.
     pub fn lose_disk(&mut self, server: NodeId, set: SetId) {
         self.host(server).disks.get_mut(&set).unwrap().present = false;
@@ -427,6 +435,7 @@ impl World {
         disk.lease = None;
         disk.allow = false;
         disk.made_equal = false;
+        disk.through = false;
         disk.said = None;
         self.queue.push_back((server, Input::DiskPresent { set, present: false }));
         self.queue.push_back((server, Input::DiskPresent { set, present: true }));
@@ -574,7 +583,7 @@ impl World {
                     self.say(server, set, false);
                     return;
                 }
-                disk.role = Role::Standby;
+                disk.role = if disk.through { Role::Fenced } else { Role::Standby };
             }
             DiskOrder::Fence => disk.role = Role::Fenced,
             DiskOrder::PutOut { .. } => {
@@ -587,6 +596,17 @@ impl World {
                 }
             }
             DiskOrder::AllowRebuild { allowed } => disk.allow = *allowed,
+            DiskOrder::Shoulder => {
+                assert_eq!(disk.role, Role::Standby);
+                match disk.refuse.clone() {
+                    Some(fault) => result = Err(fault),
+                    None => disk.shouldered = true,
+                }
+            }
+            DiskOrder::Through => {
+                assert!(disk.role == Role::Active && disk.needs_twin);
+                (disk.through, disk.equal) = (true, false);
+            }
             DiskOrder::Overrule { replace } => disk.overruled = Some(*replace),
             DiskOrder::Readmit => {
                 if linked && disk.equal {

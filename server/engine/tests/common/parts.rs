@@ -86,6 +86,12 @@ pub struct Disk {
     pub in_use: bool,
     /// A new disk: nothing is on it.
     pub blank: bool,
+    /// It refuses writes; its process tells so.
+    pub bad: bool,
+    /// Its process serves through the twin.
+    pub through: bool,
+    /// As standby: told to be the only copy that counts.
+    pub shouldered: bool,
     /// Orders fail with this until cleared.
     pub refuse: Option<OrderFault>,
     pub said: Option<DiskStatus>,
@@ -109,6 +115,9 @@ impl Disk {
             overruled: None,
             blank: false,
             in_use: false,
+            bad: false,
+            through: false,
+            shouldered: false,
             refuse: None,
             said: None,
         }

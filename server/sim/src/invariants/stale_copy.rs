@@ -7,6 +7,10 @@ impl World {
     /// A side begins to serve.
     pub(super) fn check_not_stale(&mut self, host: usize, group: GroupId, set: SetId) {
         let Some(chosen) = self.ghost.chosen(group) else { return };
+        if self.hosts[host].disks.get(&set).is_some_and(|d| d.mirror.is_through()) {
+            // It serves the twin's copy.
+            return;
+        }
         let consistent = self.hosts[host].disks.get(&set).is_some_and(|d| d.mirror.status().consistent);
         if !chosen.in_sync.contains(self.hosts[host].id) || !consistent {
             self.fail(

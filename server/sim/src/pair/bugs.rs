@@ -1,6 +1,6 @@
 //! Bugs put back into the mirror on purpose, each of which some seed must find: the test of the tests.
 
-use super::{Ended, Options, run, run_many};
+use super::{Ended, Focus, Options, run, run_many};
 use mirror::Faults;
 
 /// A bug that so many seeds do not find is not found.
@@ -13,13 +13,16 @@ pub struct Bug {
     pub name: &'static str,
     /// The mirror with it.
     pub faults: Faults,
+    /// The kind of runs that meet it.
+    pub focus: Option<Focus>,
 }
 
 /// Every bug of the mirror that can be put back.
 #[must_use]
 pub fn all() -> Vec<Bug> {
     let none = Faults::default();
-    let bug = |name, faults| Bug { name, faults };
+    let bug = |name, faults| Bug { name, faults, focus: None };
+    let among = |focus, name, faults| Bug { name, faults, focus: Some(focus) };
     vec![
         bug("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }),
         bug("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }),
@@ -45,6 +48,15 @@ pub fn all() -> Vec<Bug> {
         bug("believe_before_flush", Faults { believe_before_flush: true, ..none }),
         bug("believe_with_pages", Faults { believe_with_pages: true, ..none }),
         bug("believe_outdated_pages", Faults { believe_outdated_pages: true, ..none }),
+        among(Focus::BadDisk, "through_unasked", Faults { through_unasked: true, ..none }),
+        among(Focus::BadDisk, "shoulder_keeps_base", Faults { shoulder_keeps_base: true, ..none }),
+        bug("join_before_saved", Faults { join_before_saved: true, ..none }),
+        bug("finish_with_map", Faults { finish_with_map: true, ..none }),
+        bug("session_without_drain", Faults { session_without_drain: true, ..none }),
+        bug("apply_without_order", Faults { apply_without_order: true, ..none }),
+        among(Focus::SetBack, "ignore_set_back", Faults { ignore_set_back: true, ..none }),
+        among(Focus::SetBack, "forget_set_back", Faults { forget_set_back: true, ..none }),
+        among(Focus::Right, "reply_without_lease", Faults { reply_without_lease: true, ..none }),
     ]
 }
 
@@ -53,10 +65,10 @@ pub fn all() -> Vec<Bug> {
 pub fn find(bug: Bug, seeds: u64, jobs: u64) -> Option<(u64, Ended)> {
     let mut tried = 0;
     let mut found = None;
-    let with = |place| run(place + 1, Options { bug: bug.faults, ..Options::default() });
+    let with = |place| run(place + 1, Options { bug: bug.faults, focus: bug.focus, ..Options::default() });
     run_many(seeds, jobs, with, |ended| {
         tried += 1;
-        let clean = || run(ended.seed, Options::default()).failure.is_none();
+        let clean = || run(ended.seed, Options { focus: bug.focus, ..Options::default() }).failure.is_none();
         if ended.failure.is_some() && found.is_none() && clean() {
             found = Some(ended);
         }

@@ -55,6 +55,7 @@ impl World {
     fn unknown(&self, mine: usize, sides: [&Mirror; 2], others: &Mirror, uncertain: u32) -> Option<usize> {
         let counts = sides[0].base().is_some() && sides[0].base() == sides[1].generation();
         let counts = counts && !sides[1].is_undone();
+        let counts = counts && !sides[1].counts_from_nothing();
         if !counts || self.sides[1 - mine].exchanged || self.sides[mine].exchanged {
             return None;
         }
@@ -253,7 +254,9 @@ impl World {
 
     /// The first answer of a term: what the device held when it opened is the truth from then on.
     pub(super) fn check_first_answer(&mut self, side: usize) {
-        if !self.register.in_sync[side] {
+        // One that serves goes on through its twin when its own copy is left out.
+        let begins = self.sides[side].process.as_ref().is_some_and(|process| process.opened.is_some());
+        if !self.register.in_sync[side] && begins {
             self.fail(format!("invariant 4: side {} serves and is not in sync", side + 1));
         }
         self.take_for_truth(side);

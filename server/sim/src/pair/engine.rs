@@ -77,6 +77,7 @@ enum Waits {
     Readmit,
     StopGrants,
     Undo,
+    Shoulder,
     Other,
 }
 
@@ -178,8 +179,17 @@ impl World {
                 let until = self.register.lease_end.max(last) + FENCE_AFTER + MARGIN;
                 self.sides[side].node.suspect = Some(Suspect::Waiting(until));
             }
+            (Waits::Shoulder, Ok(_)) => self.leave_out(1 - side),
             (Waits::StopGrants, _) => self.sides[side].node.suspect = None,
-            (Waits::PutOut | Waits::Readmit | Waits::Deactivate | Waits::Undo | Waits::Other, _) => {}
+            (
+                Waits::PutOut
+                | Waits::Readmit
+                | Waits::Deactivate
+                | Waits::Undo
+                | Waits::Shoulder
+                | Waits::Other,
+                _,
+            ) => {}
         }
     }
 
@@ -198,7 +208,11 @@ impl World {
             return;
         }
         let Some(process) = &self.sides[side].process else { return };
-        if process.has_failed() {
+        let left_out = self.register.holder == Some(side) && !self.register.in_sync[side];
+        if process.has_failed() && !(left_out && process.mirror.role() == Role::Active) {
+            if process.mirror.would_go_through() && self.asks_out(side) {
+                return;
+            }
             // A host whose disk fails is taken out of service and comes back with a good one of the same content.
             if self.rng.percent(15) {
                 self.power_lost(side);
@@ -310,6 +324,8 @@ impl World {
     fn holder_looks(&mut self, side: usize, status: &Rc<DiskStatus>) {
         let calm = self.calm_since.is_some();
         match status.role {
+            // Its copy was left out: only the twin may go on.
+            Role::Standby if !self.register.in_sync[side] => {}
             Role::Standby => {
                 if !self.sides[side].whole {
                     // What it began to propose it finishes, unless its copy has become the worse one.
@@ -327,6 +343,8 @@ impl World {
                 }
                 if !calm && self.rng.per_mille(2) {
                     self.order(side, DiskOrder::Fence, Waits::Other);
+                } else if !self.register.in_sync[side] {
+                    self.holder_through(side, status);
                 } else if self.register.both() {
                     self.holder_in_sync(side, status);
                 } else {
@@ -339,6 +357,51 @@ impl World {
                 }
             }
             Role::Fenced => {}
+        }
+    }
+
+    /// The holder's disk refuses what it is asked: it asks its twin to be left out, and goes on through it.
+    fn asks_out(&mut self, side: usize) -> bool {
+        let (here, there) = (&self.sides[side], &self.sides[1 - side]);
+        let sound = there.whole && !there.behind && there.node.suspect.is_none() && !there.node.away;
+        let healthy = there.process.as_ref().is_some_and(|process| !process.has_failed() && !process.fenced);
+        let served = here.process.as_ref().is_some_and(|process| process.opened.is_none());
+        let able = self.register.holder == Some(side) && self.register.both() && here.node.pending.is_none();
+        if !able || !sound || !healthy || !served || !self.rng.percent(80) {
+            return false;
+        }
+        let asked = there.node.waits.values().any(|waits| *waits == Waits::Shoulder);
+        if !asked {
+            self.order(1 - side, DiskOrder::Shoulder, Waits::Shoulder);
+        }
+        true
+    }
+
+    /// The twin has stored that it may be the only copy: the register leaves the holder's out, while it goes on to hold.
+    fn leave_out(&mut self, holder: usize) {
+        let twin = 1 - holder;
+        if self.register.holder != Some(holder)
+            || !self.register.both()
+            || self.sides[twin].node.suspect.is_some()
+        {
+            return;
+        }
+        self.register.in_sync[holder] = false;
+        self.oracle.restricted(1 << twin, 0);
+        self.note_register();
+    }
+
+    /// The holder's copy is out: it serves through its twin, until it lets go.
+    fn holder_through(&mut self, side: usize, status: &DiskStatus) {
+        let calm = self.calm_since.is_some();
+        let twin = self.sides[1 - side].process.as_ref();
+        let apart = twin.is_none_or(super::Process::has_failed) || !status.linked;
+        if !status.through {
+            self.order(side, DiskOrder::Through, Waits::Other);
+        } else if apart && self.rng.percent(20) {
+            self.order(side, DiskOrder::Fence, Waits::Other);
+        } else if self.rng.per_mille(if calm { 200 } else { 10 }) {
+            self.order(side, DiskOrder::Deactivate, Waits::Deactivate);
         }
     }
 
@@ -438,7 +501,7 @@ impl World {
             return;
         }
         self.register.epoch += 1;
-        if self.register.both() && self.rng.percent(80) {
+        if !self.register.in_sync[side] || self.register.both() && self.rng.percent(80) {
             self.register.holder = Some(1 - side);
         }
         self.note_register();
@@ -504,7 +567,8 @@ impl World {
         let per_mille = match self.sides[holder].process.is_none() {
             _ if self.is_worse(holder) => 500,
             true => 200,
-            false if failed => 200,
+            false if failed && self.register.both() => 200,
+            false if !self.register.in_sync[holder] && self.role(holder) != Role::Active => 200,
             false if frozen || self.sides[holder].node.away => 60,
             false if calm => 0,
             false if !status.linked => 15,

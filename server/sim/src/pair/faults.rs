@@ -46,6 +46,37 @@ pub enum Fault {
     Exchange,
 }
 
+/// What the faults of a run are mostly about, where a bug needs a rare kind of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    /// The holder's disk refuses what it is asked, for long, and what may follow from that.
+    BadDisk,
+    /// Disks that are exchanged or set back to an older state.
+    SetBack,
+    /// The right to serve ends: nodes away, hosts that stand still, cables cut.
+    Right,
+}
+
+impl Focus {
+    fn draw(self, rng: &mut Rng) -> Fault {
+        let who = if rng.percent(50) { Who::Holder } else { Who::Standby };
+        let long = rng.pick(&[20, 80, 200, 400]) * MILLIS;
+        let kinds = match self {
+            Focus::BadDisk => {
+                [Fault::Fails { who: Who::Holder, long }, Fault::Power(who), Fault::Kill(who), Fault::Break]
+            }
+            Focus::SetBack => [Fault::Keep(who), Fault::Exchange, Fault::Power(who), Fault::Break],
+            Focus::Right => [
+                Fault::NodeAway { who, long },
+                Fault::Freeze { who, long },
+                Fault::Cut { long },
+                Fault::Slow { who, factor: 60, long },
+            ],
+        };
+        rng.pick(&kinds)
+    }
+}
+
 /// The faults of a run and how busy it is.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -74,7 +105,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// A seed's plan.
-    pub(super) fn draw(rng: &mut Rng) -> Plan {
+    pub(super) fn draw(rng: &mut Rng, focus: Option<Focus>) -> Plan {
         let mut rng = rng.fork();
         let chaos = rng.range(60, 500) * MILLIS;
         let requests = rng.range(20, 160);
@@ -97,7 +128,15 @@ impl Plan {
             if at > chaos {
                 break;
             }
-            plan.faults.push((at, draw(&mut rng)));
+            let fault = match focus.filter(|_| rng.percent(70)) {
+                Some(focus) => focus.draw(&mut rng),
+                None => draw(&mut rng),
+            };
+            plan.faults.push((at, fault));
+        }
+        if rng.percent(10) {
+            let long = rng.pick(&[5, 20, 80, 200]) * MILLIS;
+            plan.faults.push((rng.below(chaos), Fault::Fails { who: Who::Holder, long }));
         }
         plan.commits = rng.percent(15);
         plan

@@ -20,7 +20,7 @@ mod shrink;
 mod undo;
 
 pub use bugs::{Bug, SEEDS as BUG_SEEDS, all as bugs, find as find_bug};
-pub use faults::{Fault, Who};
+pub use faults::{Fault, Focus, Who};
 pub use rejoin::{Explored, Failing, explore as explore_rejoin};
 pub use runner::{Ended, run, run_many};
 pub use shrink::{Small, shrink};
@@ -63,6 +63,8 @@ pub struct Options {
     pub traced: bool,
     /// Faults of the plan, by number, that do not happen.
     pub without: Vec<usize>,
+    /// What the faults are mostly about.
+    pub focus: Option<Focus>,
     /// Only so many requests.
     pub requests: Option<u64>,
     /// Instead of the seed's own plan: the pattern "standby comes back while the survivor's map is not empty", with these
@@ -187,7 +189,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let plan = match &options.rejoin {
             Some(faults) => Plan::rejoin(&mut rng, faults),
-            None => Plan::draw(&mut rng),
+            None => Plan::draw(&mut rng, options.focus),
         };
         let mut side = |index: usize| Side {
             disk: Disk::new(index, if index == 0 { 0 } else { checks::JUNK }),
