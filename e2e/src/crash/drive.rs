@@ -50,6 +50,8 @@ struct Register {
     epoch: u64,
     holder: usize,
     both: bool,
+    /// The holder's own copy is out: it serves through its twin, whose copy is the only one that counts.
+    through: bool,
 }
 
 /// Drives one pair.
@@ -85,6 +87,8 @@ pub struct Drive {
     pub switches: u64,
     /// Comparisons of stopped copies.
     pub compared: u64,
+    /// Failed disks of the active side that were left out while it went on to serve.
+    pub left_out: u64,
 }
 
 impl Drive {
@@ -104,7 +108,7 @@ impl Drive {
         let mut drive = Drive {
             rig,
             disks,
-            register: Register { epoch: 1, holder: 0, both: false },
+            register: Register { epoch: 1, holder: 0, both: false, through: false },
             chance: Chance::new(seed),
             oracle,
             stage,
@@ -121,6 +125,7 @@ impl Drive {
             rebuilds: 0,
             switches: 0,
             compared: 0,
+            left_out: 0,
         };
         drive.heal(Duration::from_secs(60))?;
         drive.calm = false;
@@ -257,6 +262,9 @@ impl Drive {
             self.learn(twin)?;
             return Ok(false);
         }
+        if self.register.through {
+            return self.through(mine);
+        }
         self.moment(mine);
         self.audit_due |= !mine.equal;
         if self.audit && self.audit_due && mine.linked && mine.equal && self.chance.one_in(2) {
@@ -282,7 +290,8 @@ impl Drive {
             return Ok(None);
         }
         match self.side(side).status() {
-            Ok(status) if status.failed.is_some() || status.role == Role::Fenced => {
+            Ok(status) if status.asks_out && self.leave_out(side)? => Ok(self.side(side).status().ok()),
+            Ok(status) if status.failed.is_some() && !status.through || status.role == Role::Fenced => {
                 self.down(side, &format!("{:?}, failed: {:?}", status.role, status.failed))?;
                 Ok(None)
             }
@@ -315,6 +324,44 @@ impl Drive {
         }
     }
 
+    /// The active side's disk refuses what it is asked: the twin stores that its copy may be the only one, the register leaves
+    /// the other out, and it goes on through the twin's disk. False: it is taken out of service, as any failed disk.
+    fn leave_out(&mut self, side: usize) -> Result<bool> {
+        let (holder, twin) = (self.register.holder, 1 - self.register.holder);
+        let able = side == holder && self.register.both && self.back_at[twin].is_none() && self.whole[twin];
+        if !able || self.chance.one_in(4) {
+            return Ok(false);
+        }
+        if self.order(twin, DiskOrder::Shoulder)? != Some(Ok(())) {
+            return Ok(false);
+        }
+        (self.register.both, self.register.through) = (false, true);
+        self.oracle.through();
+        self.left_out += 1;
+        (self.unlinked, self.unequal) = (None, None);
+        self.order(side, DiskOrder::Through)?;
+        Ok(true)
+    }
+
+    /// Served through the twin: until the twin is gone, or chance moves the work there.
+    fn through(&mut self, mine: &DiskStatus) -> Result<bool> {
+        let holder = self.register.holder;
+        let unlinked = Self::since(&mut self.unlinked, !mine.linked);
+        if unlinked > GRACE_MS || self.back_at[1 - holder].is_some() {
+            self.down(holder, "left out, and without its twin")?;
+        } else if self.calm || self.chance.one_in(150) {
+            self.stage.withdraw();
+            if self.stage.drained(QUIET).is_err() {
+                self.serve_again()?;
+            } else if self.order(holder, DiskOrder::Deactivate)? == Some(Ok(())) {
+                self.promote(1 - holder)?;
+            } else {
+                self.down(holder, "left out, and not left in order")?;
+            }
+        }
+        Ok(false)
+    }
+
     fn learn(&mut self, side: usize) -> Result<()> {
         let (epoch, holder) = (Epoch(self.register.epoch), NodeId(self.register.holder as u8 + 1));
         self.order(side, DiskOrder::LearnEpoch { epoch, holder })?;
@@ -326,6 +373,10 @@ impl Drive {
         let holder = self.register.holder;
         let twin = 1 - holder;
         let (here, there) = (states[holder].is_some(), states[twin].is_some());
+        if self.register.through {
+            // Whatever the holder has, only the twin may go on.
+            return if there { self.promote(twin) } else { Ok(()) };
+        }
         let both = self.register.both;
         let waits = both && !self.whole[holder] && self.whole[twin];
         if waits && !there {
@@ -358,7 +409,8 @@ impl Drive {
     fn promote(&mut self, side: usize) -> Result<()> {
         self.stage.withdraw();
         self.oracle.alone();
-        self.register = Register { epoch: self.register.epoch + 1, holder: side, both: false };
+        self.register =
+            Register { epoch: self.register.epoch + 1, holder: side, both: false, through: false };
         self.switches += 1;
         self.activate(side, true)
     }

@@ -64,6 +64,8 @@ pub struct Ran {
     pub switches: u64,
     /// Comparisons of stopped copies.
     pub compared: u64,
+    /// Failed disks of the active side that were left out while it went on to serve.
+    pub left_out: u64,
     /// Why it did not come to its end; a violation of what the disks promise is in the tally.
     pub broken: Option<String>,
     /// What happened, in order.
@@ -108,6 +110,7 @@ pub fn run(seed: u64, disks: Disks, story: Story) -> Ran {
         audits: 0,
         switches: 0,
         compared: 0,
+        left_out: 0,
         broken: None,
         story: String::new(),
         logs: Default::default(),
@@ -136,6 +139,7 @@ pub fn run(seed: u64, disks: Disks, story: Story) -> Ran {
             ran.audits = drive.audits;
             ran.broken = played.err().map(|error| format!("{error:#}"));
             (ran.rebuilds, ran.switches, ran.compared) = (drive.rebuilds, drive.switches, drive.compared);
+            ran.left_out = drive.left_out;
             ran.logs = drive.logs();
             stage.withdraw();
         }

@@ -31,6 +31,8 @@ struct Book {
     version: u64,
     /// Acknowledgements need both sides.
     both: bool,
+    /// Only the copy beside the one that serves counts.
+    through: bool,
     /// Of each side: deaths so far, and whether one is under way.
     deaths: [u64; 2],
     dying: [bool; 2],
@@ -66,6 +68,7 @@ pub struct Begun {
     count: u64,
     version: u64,
     both: bool,
+    through: bool,
     active: usize,
     deaths: [u64; 2],
     dying: [bool; 2],
@@ -74,6 +77,11 @@ pub struct Begun {
 }
 
 impl Book {
+    /// The side whose copy is read.
+    fn serving(&self) -> usize {
+        if self.through { 1 - self.active } else { self.active }
+    }
+
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
@@ -86,6 +94,7 @@ impl Book {
             count,
             version: self.version,
             both: self.both,
+            through: self.through,
             active: self.active,
             deaths: self.deaths,
             dying: self.dying,
@@ -100,7 +109,9 @@ impl Book {
             !begun.dying[*side] && !self.dying[*side] && begun.deaths[*side] == self.deaths[*side]
         };
         let mut keepers = vec![begun.active];
-        if begun.both && begun.version == self.version {
+        if begun.through || self.through {
+            keepers = vec![1 - begun.active];
+        } else if begun.both && begun.version == self.version {
             keepers.push(1 - begun.active);
         }
         if begun.active != self.active {
@@ -171,7 +182,7 @@ impl Oracle {
     pub fn flush_begins(&self) -> Begun {
         let mut book = self.book();
         let mut begun = book.begun(0, 0);
-        begun.floors = book.least[book.active].clone();
+        begun.floors = book.least[book.serving()].clone();
         begun
     }
 
@@ -192,7 +203,8 @@ impl Oracle {
     pub fn read_begins(&self, first: u64, count: u64) -> Begun {
         let mut book = self.book();
         let mut begun = book.begun(first, count);
-        begun.floors = book.least[begun.active][first as usize..(first + count) as usize].to_vec();
+        let serving = book.serving();
+        begun.floors = book.least[serving][first as usize..(first + count) as usize].to_vec();
         begun
     }
 
@@ -209,7 +221,8 @@ impl Oracle {
                 if let Some(known) = book.ends[at].get_mut(&found) {
                     *known = (*known).min(end);
                 }
-                let floor = &mut book.least[begun.active][at];
+                let serving = book.serving();
+                let floor = &mut book.least[serving][at];
                 *floor = (*floor).max(found);
             }
         }
@@ -275,6 +288,13 @@ impl Oracle {
         book.version += 1;
     }
 
+    /// From now on only the other side's copy counts, which has all that was acknowledged; the active side serves it.
+    pub fn through(&self) {
+        let mut book = self.book();
+        (book.both, book.through) = (false, true);
+        book.version += 1;
+    }
+
     /// The twin was taken in again: it has all that the active side has, flushed what that has flushed.
     pub fn together(&self) {
         let mut book = self.book();
@@ -291,6 +311,7 @@ impl Oracle {
     pub fn activated(&self, side: usize) {
         let mut book = self.book();
         book.active = side;
+        book.through = false;
         book.version += 1;
     }
 

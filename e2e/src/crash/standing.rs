@@ -59,7 +59,7 @@ impl Copy {
 pub fn compare(rig: &Rig, holder: usize) -> Result<Vec<String>> {
     let (one, two) = (Copy::open(&rig.one)?, Copy::open(&rig.two)?);
     let (mine, twin) = if holder == 0 { (&one, &two) } else { (&two, &one) };
-    if mine.core.base().is_none() || twin.current != mine.core.base() {
+    if mine.core.base().is_none() || twin.current != mine.core.base() || twin.core.counts_from_nothing() {
         return Ok(Vec::new());
     }
     let mut wrong = Vec::new();

@@ -36,7 +36,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let facts = json!({
         "schedules": sum.ran, "lost": sum.lost, "stuck": sum.stuck, "bad_seeds": sum.bad,
         "acknowledged": sum.acknowledged, "flushes": sum.flushes, "judged_blocks": sum.judged,
-        "rebuilds": sum.rebuilds, "switches": sum.switches, "stopped_comparisons": sum.compared,
+        "rebuilds": sum.rebuilds, "switches": sum.switches, "stopped_comparisons": sum.compared, "left_out": sum.left_out,
         "lost_without_flush": control,
     });
     Ok(Outcome::new(holds, facts))
@@ -75,6 +75,7 @@ struct Sum {
     rebuilds: u64,
     switches: u64,
     compared: u64,
+    left_out: u64,
 }
 
 impl Sum {
@@ -88,6 +89,7 @@ impl Sum {
         self.rebuilds += ran.rebuilds;
         self.switches += ran.switches;
         self.compared += ran.compared;
+        self.left_out += ran.left_out;
         if !ran.is_good() {
             self.bad.push(ran.seed);
             println!("seed {} FAILS: lost {}, {:?}", ran.seed, ran.tally.lost, ran.broken);
@@ -112,6 +114,7 @@ impl Sum {
             ("rebuilds completed", self.rebuilds),
             ("changes of the active side", self.switches),
             ("stopped copies compared with their maps", self.compared),
+            ("failed disks left out, served through the twin", self.left_out),
             ("sectors lost", self.lost),
             ("schedules that did not heal", self.stuck),
         ];

@@ -50,13 +50,7 @@ pub fn all() -> Vec<Bug> {
         bug("believe_outdated_pages", Faults { believe_outdated_pages: true, ..none }),
         among(Focus::BadDisk, "through_unasked", Faults { through_unasked: true, ..none }),
         among(Focus::BadDisk, "shoulder_keeps_base", Faults { shoulder_keeps_base: true, ..none }),
-        bug("join_before_saved", Faults { join_before_saved: true, ..none }),
-        bug("finish_with_map", Faults { finish_with_map: true, ..none }),
-        bug("session_without_drain", Faults { session_without_drain: true, ..none }),
-        bug("apply_without_order", Faults { apply_without_order: true, ..none }),
         among(Focus::SetBack, "ignore_set_back", Faults { ignore_set_back: true, ..none }),
-        among(Focus::SetBack, "forget_set_back", Faults { forget_set_back: true, ..none }),
-        among(Focus::Right, "reply_without_lease", Faults { reply_without_lease: true, ..none }),
     ]
 }
 
