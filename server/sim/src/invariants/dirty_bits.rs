@@ -50,7 +50,12 @@ fn counts_from(holder: &Mirror, other: &Mirror) -> bool {
     let (mine, theirs) = (holder.status(), other.status());
     let serves = matches!(mine.role, Role::Active | Role::Deactivating);
     let Some(stands) = theirs.history.first() else { return false };
-    serves && theirs.consistent && (mine.history.first() == Some(stands) || holder.base() == Some(*stands))
+    // A copy that counts alone, and a holder that serves it, count from nothing.
+    let bound = !holder.is_through() && !other.counts_from_nothing();
+    bound
+        && serves
+        && theirs.consistent
+        && (mine.history.first() == Some(stands) || holder.base() == Some(*stands))
 }
 
 /// Blocks that are not certainly the same on both disks.
