@@ -301,7 +301,7 @@ impl Mirror {
         }
     }
 
-    fn end_verify(&mut self, stopped: bool) {
+    pub(crate) fn end_verify(&mut self, stopped: bool) {
         self.break_verify();
         if let Some(verify) = self.verify.take() {
             self.last_verify = Some(VerifyResult { stopped, ended: self.now, ..verify.found });
