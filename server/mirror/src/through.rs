@@ -67,6 +67,7 @@ impl Mirror {
             return;
         }
         self.break_finish(&OrderFault::NotEqual);
+        self.flushes.count_anew();
         self.end_verify(true);
         self.break_rebuild();
         self.broken_off = None;
