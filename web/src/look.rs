@@ -140,6 +140,7 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::GroupFailed { .. }
         | EventKind::GroupFenced { .. }
         | EventKind::MirrorFailed { .. }
+        | EventKind::MirrorDiffers { .. }
         | EventKind::AddressInUse { .. }
         | EventKind::InvariantBroken { .. } => look(Shape::Octagon, Tone::Bad),
         EventKind::ServerRestarted { .. } => look(Shape::BrokenRing, Tone::Warn),
@@ -150,12 +151,13 @@ pub fn event(kind: &EventKind) -> Look {
         EventKind::NodeReturned { .. } | EventKind::GroupMoved { .. } | EventKind::ConfigApplied { .. } => {
             look(Shape::RingDot, Tone::Un)
         }
-        EventKind::MirrorRestricted { .. } | EventKind::DiskExchanged { .. } => {
-            look(Shape::RingDot, Tone::Un)
-        }
+        EventKind::MirrorRestricted { .. }
+        | EventKind::DiskExchanged { .. }
+        | EventKind::MirrorVerified { .. } => look(Shape::RingDot, Tone::Un),
         EventKind::WitnessLost
         | EventKind::RebuildBroken { .. }
         | EventKind::MirrorMended { .. }
+        | EventKind::MirrorRepaired { .. }
         | EventKind::MirrorPermitted { .. }
         | EventKind::MirrorStillUsed { .. }
         | EventKind::MirrorForced { .. }

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::link::Phase;
-use peer::control::{DiskStatus, Role};
+use peer::control::{DiskStatus, Role, VerifyResult};
 use wire::alert::EventKind;
 use wire::ids::MILLIS;
 use wire::{NodeId, SetId};
@@ -83,6 +83,15 @@ impl Engine {
         if blocks == 0 || blocks >= set.mended_reported * 2 {
             set.mended_reported = blocks;
         }
+        if status.role == Role::Active && set.verify_reported != status.last_verify {
+            set.verify_reported.clone_from(&status.last_verify);
+            // The first status of this life of the engine: what it tells of the past was told before.
+            if set.last_reported.is_some()
+                && let Some(found) = &status.last_verify
+            {
+                verify_events(id, me, found, &mut events);
+            }
+        }
         let ended = match set.last_reported {
             // The first status of this life of the engine: what it tells of the past was told before.
             None => false,
@@ -93,6 +102,20 @@ impl Engine {
             rebuild_events(id, twin, set, &status, ended, &mut events);
         }
         events.into_iter().for_each(|event| self.core.record_event(event));
+    }
+}
+
+fn verify_events(id: SetId, me: NodeId, found: &VerifyResult, events: &mut Vec<EventKind>) {
+    let (here, there) = (found.repaired_here, found.repaired_there);
+    if here + there > 0 {
+        events.push(EventKind::MirrorRepaired { set: id, server: me, here, there });
+    }
+    if found.unresolved > 0 {
+        let blocks = found.blocks.clone();
+        events.push(EventKind::MirrorDiffers { set: id, count: found.unresolved, blocks });
+    }
+    if found.different == 0 && !found.stopped {
+        events.push(EventKind::MirrorVerified { set: id, blocks: found.checked });
     }
 }
 

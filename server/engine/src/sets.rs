@@ -91,6 +91,8 @@ pub struct Set {
     pub put_out_at: Option<Time>,
     /// The rebuild that was reported as begun.
     pub rebuild_reported: Option<Time>,
+    /// The last verification's end that was reported.
+    pub verify_reported: Option<peer::control::VerifyResult>,
     /// The last rebuild's end that was reported.
     pub last_reported: Option<Option<RebuildResult>>,
     /// A split was reported.
@@ -129,6 +131,7 @@ impl Set {
             admitted: false,
             put_out_at: None,
             rebuild_reported: None,
+            verify_reported: None,
             last_reported: None,
             split_reported: false,
             failed_reported: false,

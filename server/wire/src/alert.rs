@@ -108,6 +108,13 @@ pub enum EventKind {
     MirrorFailed { set: SetId, server: NodeId, reason: String },
     /// Blocks that a disk could not read came from the twin and were written back; told as their number doubles (C5).
     MirrorMended { set: SetId, server: NodeId, blocks: u64 },
+    /// A verification compared so many blocks and found no difference (C10).
+    MirrorVerified { set: SetId, blocks: u64 },
+    /// A verification found blocks that were not what both copies had, and set them right: on the server that serves, and on
+    /// the other one.
+    MirrorRepaired { set: SetId, server: NodeId, here: u64, there: u64 },
+    /// A verification found blocks that differ of which nobody can tell which copy is right: how many, and the first of them.
+    MirrorDiffers { set: SetId, count: u64, blocks: Vec<u64> },
     /// An administrator uses a group's mirror sets on a server, outside the group (C8).
     MirrorPermitted { group: GroupId, server: NodeId },
     /// That was taken back.
@@ -177,6 +184,9 @@ impl EventKind {
             EventKind::MirrorSplit { .. } => 3106,
             EventKind::MirrorFailed { .. } => 3108,
             EventKind::MirrorMended { .. } => 3110,
+            EventKind::MirrorVerified { .. } => 3111,
+            EventKind::MirrorRepaired { .. } => 3112,
+            EventKind::MirrorDiffers { .. } => 3113,
             EventKind::MirrorPermitted { .. } => 3120,
             EventKind::MirrorRestricted { .. } => 3121,
             EventKind::MirrorStillUsed { .. } => 3122,
@@ -202,6 +212,7 @@ impl EventKind {
             | EventKind::GroupFenced { .. }
             | EventKind::MirrorSplit { .. }
             | EventKind::MirrorFailed { .. }
+            | EventKind::MirrorDiffers { .. }
             | EventKind::AddressInUse { .. }
             | EventKind::InvariantBroken { .. } => Severity::Alarm,
             EventKind::ServerRestarted { .. }
@@ -213,9 +224,11 @@ impl EventKind {
             | EventKind::DiskNotExchanged { .. }
             | EventKind::RebuildBroken { .. }
             | EventKind::MirrorMended { .. }
+            | EventKind::MirrorRepaired { .. }
             | EventKind::CommandRefused { .. } => Severity::Warning,
             EventKind::ServerUp { .. }
             | EventKind::RecoverBegan { .. }
+            | EventKind::MirrorVerified { .. }
             | EventKind::ServerRecovered { .. }
             | EventKind::ServerStopped { .. }
             | EventKind::NodeReturned { .. }

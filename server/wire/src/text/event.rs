@@ -238,6 +238,35 @@ fn mirror_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String
                 "{set}: 両系で更新あり。選択するまで上書きしません"
             )
         }
+        EventKind::MirrorVerified { set, blocks } => {
+            let set = names.set(*set);
+            say!(
+                lang,
+                "{set}: all {blocks} blocks of both copies were compared; they are the same",
+                "{set}: 両方のコピーの全 {blocks} ブロックを比較し、一致を確認しました"
+            )
+        }
+        EventKind::MirrorRepaired { set, server, here, there } => {
+            let (set, server) = (names.set(*set), names.server(*server));
+            say!(
+                lang,
+                "{set}: comparing both copies found damaged blocks and set them right: {here} on {server}, {there} on the \
+                 other server. Look at the disk that was wrong",
+                "{set}: 両方のコピーの比較で壊れたブロックが見つかり、修復しました: {server} で {here}、相手サーバで {there}。\
+                 壊れていたディスクを確認"
+            )
+        }
+        EventKind::MirrorDiffers { set, count, blocks } => {
+            let set = names.set(*set);
+            let list = blocks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            say!(
+                lang,
+                "{set}: {count} blocks differ between the copies and nobody can tell which is right; they were left as they \
+                 are (4096-byte blocks {list}). Check the files there; writing them anew makes both the same",
+                "{set}: 両方のコピーで {count} ブロックが異なり、どちらが正しいか判断できないため変更していません \
+                 (4096 バイト単位のブロック番号 {list})。該当ファイルを確認し、書き直すと一致します"
+            )
+        }
         EventKind::MirrorMended { set, server, blocks } => {
             let (set, server) = (names.set(*set), names.server(*server));
             say!(

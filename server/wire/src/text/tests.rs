@@ -69,6 +69,9 @@ fn events() -> Vec<EventKind> {
         EventKind::RebuildBroken { set, to: TWO },
         EventKind::MirrorSplit { set },
         EventKind::MirrorMended { set, server, blocks: 3 },
+        EventKind::MirrorVerified { set, blocks: 262_144 },
+        EventKind::MirrorRepaired { set, server, here: 1, there: 2 },
+        EventKind::MirrorDiffers { set, count: 3, blocks: vec![7, 8, 4096] },
         EventKind::MirrorFailed { set, server, reason: reason.clone() },
         EventKind::MirrorPermitted { group, server },
         EventKind::MirrorRestricted { group, server },
@@ -95,7 +98,7 @@ fn events() -> Vec<EventKind> {
 const KINDS: [RebuildKind; 4] =
     [RebuildKind::Fast, RebuildKind::FullFirst, RebuildKind::FullUnknown, RebuildKind::FullExchanged];
 /// Variants of `EventKind`; the numbers of the list below differ, so a new variant shows here.
-const KINDS_OF_EVENT: usize = 36;
+const KINDS_OF_EVENT: usize = 39;
 
 #[test]
 fn events_all_speak() {
