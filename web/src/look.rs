@@ -158,6 +158,9 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::RebuildBroken { .. }
         | EventKind::MirrorMended { .. }
         | EventKind::MirrorRepaired { .. }
+        | EventKind::OldVersionLost { .. }
+        | EventKind::OldVersionBack { .. }
+        | EventKind::OldVersionTooLarge { .. }
         | EventKind::MirrorPermitted { .. }
         | EventKind::MirrorStillUsed { .. }
         | EventKind::MirrorForced { .. }

@@ -1,6 +1,6 @@
 //! Which operations a server or a group offers: fixed places, so that nothing jumps; the reasons come from the view (G12).
 
-use wire::command::{Operation, RefusalKind};
+use wire::command::{OldChoice, Operation, RefusalKind};
 use wire::ids::NodeId;
 use wire::view::{ClusterView, GroupState, GroupView, ServerState, ServerView, SetView};
 
@@ -78,7 +78,15 @@ pub fn for_set(view: &ClusterView, set: &SetView) -> Vec<Offer> {
         NodeId::BOTH.map(|on| Operation::ForcePermit { set: id, on }),
         NodeId::BOTH.map(|server| Operation::ExchangeDisk { set: id, server }),
     ];
-    listed(view, &access.into_iter().chain(rest.into_iter().flatten()).collect::<Vec<Operation>>())
+    let mut all: Vec<Operation> = access.into_iter().chain(rest.into_iter().flatten()).collect();
+    // Offered where there is something to choose about: what is not possible here is not worth a greyed button.
+    for choice in [OldChoice::PutBack, OldChoice::Drop, OldChoice::Waive] {
+        let what = NodeId::BOTH.map(|on| Operation::OldVersion { set: id, on, choice });
+        let possible =
+            |what: &Operation| view.operations.iter().any(|p| p.what == *what && p.refused.is_none());
+        all.extend(what.into_iter().filter(possible));
+    }
+    listed(view, &all)
 }
 
 /// Left to right, as the servers are drawn.

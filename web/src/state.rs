@@ -207,7 +207,8 @@ fn group_of(what: Operation) -> Option<GroupId> {
         | Operation::PermitSet { .. }
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
-        | Operation::ExchangeDisk { .. } => None,
+        | Operation::ExchangeDisk { .. }
+        | Operation::OldVersion { .. } => None,
     }
 }
 
@@ -246,7 +247,10 @@ fn ended(view: &ClusterView, order: &Order, begun: bool) -> bool {
         Operation::PermitSet { set, on } | Operation::ForcePermit { set, on } => permitted(set) == Some(on),
         Operation::RestrictSet { set, .. } => permitted(set).is_none() || still_used,
         // Begun is all that the set's own line does not show better: its state, and the events.
-        Operation::BuildSet { .. } | Operation::ForceRecovery { .. } | Operation::ExchangeDisk { .. } => true,
+        Operation::BuildSet { .. }
+        | Operation::ForceRecovery { .. }
+        | Operation::ExchangeDisk { .. }
+        | Operation::OldVersion { .. } => true,
         Operation::StopServer { server } => server_is(server, &[ServerState::Stopped, ServerState::Down]),
         Operation::StartServer { server } => server_is(server, &[ServerState::Normal, ServerState::Down]),
         Operation::RecoverServer { server } => {

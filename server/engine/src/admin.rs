@@ -11,13 +11,13 @@ use crate::operator::{known_server, quorum, reachable};
 use crate::persist::Forced;
 use crate::register::{Change, Proposal, Servers};
 use crate::timing::step;
-use peer::control::{DiskOrder, OrderFault};
+use peer::control::{DiskOrder, OrderFault, UndoAct};
 use peer::heartbeat::{Mode, Wanted};
 use std::collections::BTreeMap;
 use wire::admin::{Act, Standing, allowed};
 use wire::alert::EventKind;
 use wire::view::ServerState;
-use wire::{CommandId, GroupId, NodeId, Operation, RefusalKind, SetId};
+use wire::{CommandId, GroupId, NodeId, OldChoice, Operation, RefusalKind, SetId};
 
 type Groups = BTreeMap<GroupId, Group>;
 
@@ -31,6 +31,9 @@ pub fn act(what: Operation) -> Option<(Act, SetId, NodeId)> {
         Operation::RestrictSet { set, on } => Some((Act::Restrict, set, on)),
         Operation::ForcePermit { set, on } => Some((Act::ForcedPermit, set, on)),
         Operation::ExchangeDisk { set, server } => Some((Act::ExchangeDisk, set, server)),
+        Operation::OldVersion { set, on, choice: OldChoice::PutBack } => Some((Act::PutBack, set, on)),
+        Operation::OldVersion { set, on, choice: OldChoice::Drop } => Some((Act::DropOld, set, on)),
+        Operation::OldVersion { set, on, choice: OldChoice::Waive } => Some((Act::WaiveOld, set, on)),
         Operation::StartGroup { .. }
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }
@@ -50,6 +53,9 @@ pub fn operations(set: SetId) -> Vec<Operation> {
         on(|set, good| Operation::ForceRecovery { set, good }),
         on(|set, on| Operation::ForcePermit { set, on }),
         on(|set, server| Operation::ExchangeDisk { set, server }),
+        on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::PutBack }),
+        on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::Drop }),
+        on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::Waive }),
     ]
     .concat()
 }
@@ -63,12 +69,20 @@ pub fn validate(
     known_server(server)?;
     let found = core.config.set(set).and_then(|set| groups.get(&set.group));
     let Some(group) = found else { return Err(RefusalKind::UnknownSet) };
+    let id = set;
     let mut stands = standing(core, group, server);
     if stands == Standing::Inactive && core.entry(server).state == ServerState::Down {
         match act {
             // What is asked of a build is asked of both servers.
             Act::Build => stands = standing(core, group, server.twin()),
-            Act::ForcedRecovery | Act::Permit | Act::Restrict | Act::ForcedPermit | Act::ExchangeDisk => {
+            Act::ForcedRecovery
+            | Act::Permit
+            | Act::Restrict
+            | Act::ForcedPermit
+            | Act::ExchangeDisk
+            | Act::PutBack
+            | Act::DropOld
+            | Act::WaiveOld => {
                 return Err(RefusalKind::ServerDown);
             }
         }
@@ -81,6 +95,34 @@ pub fn validate(
         Act::Restrict if group.wanted.on != server => Err(RefusalKind::NotPermitted),
         Act::Restrict => reachable(core, server),
         Act::ExchangeDisk => exchange(core, group, server),
+        Act::PutBack | Act::DropOld | Act::WaiveOld => old_version(core, act, id, server),
+    }
+}
+
+/// Asked of the copy itself: ordered on its own server, whose disk process knows what it keeps.
+fn old_version(core: &Core, act: Act, set: SetId, server: NodeId) -> Result<(), RefusalKind> {
+    if server != core.me {
+        return Err(RefusalKind::OnlyThere);
+    }
+    let status = core.sets.get(&set).filter(|set| set.present).and_then(|set| set.status.as_ref());
+    let kept = status.and_then(|status| status.undo);
+    match act {
+        Act::WaiveOld if status.is_some_and(|status| status.undo_short) => Ok(()),
+        Act::PutBack | Act::DropOld if kept.is_some_and(|kept| kept.returning) => Err(RefusalKind::Busy),
+        // The source is there and would overwrite it again.
+        Act::PutBack if kept.is_some() && status.is_some_and(|status| status.linked) => {
+            Err(RefusalKind::SetActive)
+        }
+        Act::PutBack | Act::DropOld if kept.is_some() => Ok(()),
+        Act::Build
+        | Act::ForcedRecovery
+        | Act::Permit
+        | Act::Restrict
+        | Act::ForcedPermit
+        | Act::ExchangeDisk
+        | Act::PutBack
+        | Act::DropOld
+        | Act::WaiveOld => Err(RefusalKind::NothingKept),
     }
 }
 
@@ -174,6 +216,15 @@ pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: C
         Operation::ExchangeDisk { set, .. } => {
             let id = core.perform(Step::ExchangeDisk { set }, step::EXCHANGE);
             core.exchanges.insert(id, set);
+            return;
+        }
+        Operation::OldVersion { set, choice, .. } => {
+            let act = match choice {
+                OldChoice::PutBack => UndoAct::Back,
+                OldChoice::Drop => UndoAct::Drop,
+                OldChoice::Waive => UndoAct::Waive,
+            };
+            core.order(set, DiskOrder::Undo { act }, crate::sets::What::Standing, step::ORDER);
             return;
         }
         Operation::StartGroup { .. }

@@ -92,6 +92,18 @@ impl Engine {
                 verify_events(id, me, found, &mut events);
             }
         }
+        let old = [status.undo_lost, status.undone && status.undo.is_none(), status.undo_short];
+        let told = std::mem::replace(&mut set.old_reported, old);
+        let kinds = [
+            EventKind::OldVersionLost { set: id, server: me },
+            EventKind::OldVersionBack { set: id, server: me },
+            EventKind::OldVersionTooLarge { set: id, server: twin },
+        ];
+        for (kind, _) in
+            kinds.into_iter().zip(old.into_iter().zip(told)).filter(|(_, (now, told))| *now && !*told)
+        {
+            events.push(kind);
+        }
         let ended = match set.last_reported {
             // The first status of this life of the engine: what it tells of the past was told before.
             None => false,

@@ -35,7 +35,8 @@ fn subject(what: Operation) -> Subject {
         | Operation::PermitSet { set, .. }
         | Operation::RestrictSet { set, .. }
         | Operation::ForcePermit { set, .. }
-        | Operation::ExchangeDisk { set, .. } => Subject::Set(set),
+        | Operation::ExchangeDisk { set, .. }
+        | Operation::OldVersion { set, .. } => Subject::Set(set),
     }
 }
 
@@ -55,7 +56,8 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         | Operation::PermitSet { .. }
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
-        | Operation::ExchangeDisk { .. } => match admin::act(what) {
+        | Operation::ExchangeDisk { .. }
+        | Operation::OldVersion { .. } => match admin::act(what) {
             Some(act) => admin::validate(core, groups, act),
             None => Err(RefusalKind::UnknownSet),
         },
@@ -177,6 +179,9 @@ fn recover_server(core: &Core, groups: &Groups, server: NodeId) -> Result<(), Re
     if entry.recovering && !waits {
         return Err(RefusalKind::RecoveryRuns);
     }
+    if server != core.me && core.sets.values().any(|set| set.status.as_ref().is_some_and(|s| s.undo_short)) {
+        return Err(RefusalKind::CannotKeep);
+    }
     let other = server.twin();
     let other_works =
         core.entry(other).state == ServerState::Normal && (other == core.me || core.twin_present());
@@ -288,7 +293,8 @@ impl Engine {
             | Operation::PermitSet { set, .. }
             | Operation::RestrictSet { set, .. }
             | Operation::ForcePermit { set, .. }
-            | Operation::ExchangeDisk { set, .. } => {
+            | Operation::ExchangeDisk { set, .. }
+            | Operation::OldVersion { set, .. } => {
                 let group = self.core.config.set(set).map(|set| set.group);
                 if let Some(group) = group.and_then(|id| self.groups.get_mut(&id)) {
                     admin::carry_out(&mut self.core, group, command.what, command.id);

@@ -101,6 +101,8 @@ pub struct Set {
     pub failed_reported: bool,
     /// Blocks written back from the twin, as told last; counted by each disk process from nothing.
     pub mended_reported: u64,
+    /// What was told last of an older version: lost, put back, too large to be kept.
+    pub old_reported: [bool; 3],
     samples: VecDeque<(Time, u64)>,
     moved_at: Time,
     bytes: VecDeque<(Time, u64)>,
@@ -136,6 +138,7 @@ impl Set {
             split_reported: false,
             failed_reported: false,
             mended_reported: 0,
+            old_reported: [false; 3],
             samples: VecDeque::new(),
             moved_at: now,
             bytes: VecDeque::new(),

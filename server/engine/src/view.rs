@@ -185,7 +185,10 @@ impl Engine {
         let group = self.groups.get(&config.group)?;
         let there = group.register.known().holder == Some(self.core.twin_id) && !self.core.twin.gone;
         let told = self.gossip.as_ref().filter(|_| there);
-        Some(told.and_then(|g| g.sets.iter().find(|s| s.id == config.id)).cloned().unwrap_or(own))
+        // What this server keeps, only this server knows.
+        let (old, put_back) = (own.old, own.put_back);
+        let found = told.and_then(|g| g.sets.iter().find(|s| s.id == config.id)).cloned();
+        Some(SetView { old, put_back, ..found.unwrap_or(own) })
     }
 
     pub(crate) fn own_set_view(&self, config: &SetConfig) -> Option<SetView> {
@@ -207,6 +210,12 @@ impl Engine {
                 !s.history.is_empty() && s.rebuild.is_none_or(|r| r.kind == wire::alert::RebuildKind::Fast)
             }),
             fronts: status.map_or(Vec::new(), |s| s.device.iter().chain(&s.exports).cloned().collect()),
+            old: status.and_then(|s| s.undo).map(|undo| wire::view::OldVersion {
+                split: undo.split,
+                returning: undo.returning,
+                bytes: undo.blocks.saturating_mul(4096),
+            }),
+            put_back: status.is_some_and(|s| s.undone),
         })
     }
 }

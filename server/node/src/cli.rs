@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use wire::command::Operation;
+use wire::command::{OldChoice, Operation};
 use wire::text::{self, Lang, Names};
 use wire::{ClusterConfig, ClusterView, GroupId, NodeId, Reply};
 
@@ -195,6 +195,31 @@ pub enum SetCommand {
         #[arg(long)]
         confirm: bool,
     },
+    /// The older version that a rebuild overwrites: put it back, drop it, or do without; given on that server.
+    Old {
+        /// Name or number.
+        set: String,
+        /// The server.
+        #[arg(long)]
+        on: String,
+        /// What becomes of it.
+        #[arg(value_enum)]
+        choice: OldWord,
+        /// What the rebuild brought, or that version, is lost.
+        #[arg(long)]
+        confirm: bool,
+    },
+}
+
+/// What becomes of an older version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OldWord {
+    /// The copy is to be what it was before the rebuild.
+    PutBack,
+    /// It is of no more use.
+    Drop,
+    /// A rebuild after a split brain may begin though it cannot be kept.
+    Waive,
 }
 
 /// What can be done with the cluster.
@@ -341,7 +366,8 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
     | SetCommand::ForceRecovery { set, .. }
     | SetCommand::Permit { set, .. }
     | SetCommand::Restrict { set, .. }
-    | SetCommand::ExchangeDisk { set, .. }) = command;
+    | SetCommand::ExchangeDisk { set, .. }
+    | SetCommand::Old { set, .. }) = command;
     let found = view.sets.iter().find(|s| s.name.eq_ignore_ascii_case(set) || s.id.0.to_string() == *set);
     let set =
         found.map(|s| s.id).with_context(|| format!("there is no mirror set {set}: see `futago status`"))?;
@@ -358,6 +384,14 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
         SetCommand::Restrict { on, .. } => (Operation::RestrictSet { set, on: server(on)? }, true),
         SetCommand::ExchangeDisk { server: on, confirm, .. } => {
             (Operation::ExchangeDisk { set, server: server(on)? }, *confirm)
+        }
+        SetCommand::Old { on, choice, confirm, .. } => {
+            let choice = match choice {
+                OldWord::PutBack => OldChoice::PutBack,
+                OldWord::Drop => OldChoice::Drop,
+                OldWord::Waive => OldChoice::Waive,
+            };
+            (Operation::OldVersion { set, on: server(on)?, choice }, *confirm)
         }
     })
 }

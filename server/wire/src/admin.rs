@@ -18,12 +18,27 @@ pub enum Act {
     ForcedPermit,
     /// Take a new disk in the place of a failed one.
     ExchangeDisk,
+    /// Put a copy back to what it was before a rebuild.
+    PutBack,
+    /// Drop that older version.
+    DropOld,
+    /// Let a rebuild begin that cannot keep what it overwrites.
+    WaiveOld,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Act; 6] =
-        [Act::Build, Act::ForcedRecovery, Act::Permit, Act::Restrict, Act::ForcedPermit, Act::ExchangeDisk];
+    pub const ALL: [Act; 9] = [
+        Act::Build,
+        Act::ForcedRecovery,
+        Act::Permit,
+        Act::Restrict,
+        Act::ForcedPermit,
+        Act::ExchangeDisk,
+        Act::PutBack,
+        Act::DropOld,
+        Act::WaiveOld,
+    ];
 }
 
 /// Where a set stands, for a server: the columns of the table, the seed's three first.
@@ -65,6 +80,19 @@ impl Standing {
 /// The reason of the refusal.
 pub fn allowed(act: Act, standing: Standing) -> Result<(), RefusalKind> {
     match (act, standing) {
+        // It changes nothing that anybody uses.
+        (Act::DropOld | Act::WaiveOld, _) => Ok(()),
+        // Never under somebody who uses the set; a source that is away is what it is for.
+        (Act::PutBack, Standing::Active) => Err(RefusalKind::SetActive),
+        (Act::PutBack, Standing::Permitted) => Err(RefusalKind::SetPermitted),
+        (
+            Act::PutBack,
+            Standing::Inactive
+            | Standing::RestartedBoth
+            | Standing::RestartedOtherNormal
+            | Standing::RestartedOtherDown
+            | Standing::Unheard,
+        ) => Ok(()),
         (_, Standing::Unheard) => Err(RefusalKind::TwinAway),
         // A failed disk is exchanged in every state; it does not touch the copy in use.
         (
@@ -118,6 +146,9 @@ mod tests {
             ("Restrict", "active inactive not not not yes away"),
             ("ForcedPermit", "active inactive yes yes yes permitted away"),
             ("ExchangeDisk", "yes yes yes yes yes yes away"),
+            ("PutBack", "active yes yes yes yes permitted yes"),
+            ("DropOld", "yes yes yes yes yes yes yes"),
+            ("WaiveOld", "yes yes yes yes yes yes yes"),
         ];
         let word = |answer: Result<(), RefusalKind>| match answer {
             Ok(()) => "yes".to_string(),

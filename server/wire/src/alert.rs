@@ -115,6 +115,12 @@ pub enum EventKind {
     MirrorRepaired { set: SetId, server: NodeId, here: u64, there: u64 },
     /// A verification found blocks that differ of which nobody can tell which copy is right: how many, and the first of them.
     MirrorDiffers { set: SetId, count: u64, blocks: Vec<u64> },
+    /// The older version of a copy is no longer kept: the store was full, or that server began to serve.
+    OldVersionLost { set: SetId, server: NodeId },
+    /// A copy was put back to what it was before a rebuild.
+    OldVersionBack { set: SetId, server: NodeId },
+    /// A rebuild after a split brain waits: what it would overwrite on that server cannot be kept.
+    OldVersionTooLarge { set: SetId, server: NodeId },
     /// An administrator uses a group's mirror sets on a server, outside the group (C8).
     MirrorPermitted { group: GroupId, server: NodeId },
     /// That was taken back.
@@ -187,6 +193,9 @@ impl EventKind {
             EventKind::MirrorVerified { .. } => 3111,
             EventKind::MirrorRepaired { .. } => 3112,
             EventKind::MirrorDiffers { .. } => 3113,
+            EventKind::OldVersionLost { .. } => 3114,
+            EventKind::OldVersionBack { .. } => 3115,
+            EventKind::OldVersionTooLarge { .. } => 3116,
             EventKind::MirrorPermitted { .. } => 3120,
             EventKind::MirrorRestricted { .. } => 3121,
             EventKind::MirrorStillUsed { .. } => 3122,
@@ -225,6 +234,9 @@ impl EventKind {
             | EventKind::RebuildBroken { .. }
             | EventKind::MirrorMended { .. }
             | EventKind::MirrorRepaired { .. }
+            | EventKind::OldVersionLost { .. }
+            | EventKind::OldVersionBack { .. }
+            | EventKind::OldVersionTooLarge { .. }
             | EventKind::CommandRefused { .. } => Severity::Warning,
             EventKind::ServerUp { .. }
             | EventKind::RecoverBegan { .. }

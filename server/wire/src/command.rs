@@ -43,6 +43,20 @@ pub enum Operation {
     ForcePermit { set: SetId, on: NodeId },
     /// Take the new disk at the backing's place: it is formatted, then built in full.
     ExchangeDisk { set: SetId, server: NodeId },
+    /// What becomes of the older version of a copy that a rebuild overwrites, on the server `on`: its own (`PutBack`, `Drop`),
+    /// or as the one that serves (`Waive`).
+    OldVersion { set: SetId, on: NodeId, choice: OldChoice },
+}
+
+/// A choice about an older version that is kept (DESIGN 5, E7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OldChoice {
+    /// The copy is to be what it was before the rebuild; only where the other server does not serve it.
+    PutBack,
+    /// It is of no more use.
+    Drop,
+    /// The rebuild after a split brain may begin though the other side's version cannot be kept.
+    Waive,
 }
 
 /// The one answer to a command. Accepted means: begun; the view shows its effect.
@@ -132,6 +146,10 @@ pub enum RefusalKind {
     CopyCounts,
     /// Done on that server only.
     OnlyThere,
+    /// No older version is kept there.
+    NothingKept,
+    /// The store there cannot hold the version that the rebuild would overwrite.
+    CannotKeep,
 }
 
 impl RefusalKind {
@@ -173,6 +191,8 @@ impl RefusalKind {
             RefusalKind::NotPermitted => 2068,
             RefusalKind::CopyCounts => 2069,
             RefusalKind::OnlyThere => 2070,
+            RefusalKind::NothingKept => 2075,
+            RefusalKind::CannotKeep => 2076,
         }
     }
 }

@@ -16,7 +16,7 @@ pub mod verdict;
 pub mod view;
 
 pub use alert::{Event, EventKind, Severity};
-pub use command::{Command, Operation, Refusal, RefusalKind, Reply};
+pub use command::{Command, OldChoice, Operation, Refusal, RefusalKind, Reply};
 pub use config::ClusterConfig;
 pub use feed::{Feed, Hello};
 pub use ids::{

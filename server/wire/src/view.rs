@@ -303,6 +303,23 @@ pub struct SetView {
     /// Where its data is reached on the server where it is active: the block device, then NBD exports as URIs.
     #[serde(default)]
     pub fronts: Vec<String>,
+    /// The older version of the copy on the server whose view this is, kept since a rebuild began to overwrite it.
+    #[serde(default)]
+    pub old: Option<OldVersion>,
+    /// That copy was put back to an older version: not the newest, whoever serves it.
+    #[serde(default)]
+    pub put_back: bool,
+}
+
+/// An older version of a copy that can be put back (DESIGN 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldVersion {
+    /// Of a split brain: kept until dropped; otherwise until the copies are equal.
+    pub split: bool,
+    /// It is being put back.
+    pub returning: bool,
+    /// Bytes of it that were overwritten since.
+    pub bytes: u64,
 }
 
 /// What would happen if a server failed now (G11).

@@ -28,6 +28,9 @@ fn test_id(what: Operation) -> String {
         Operation::RestrictSet { set, on } => format!("op-restrict-{}-{}", set.0, on.0),
         Operation::ForcePermit { set, on } => format!("op-force-permit-{}-{}", set.0, on.0),
         Operation::ExchangeDisk { set, server } => format!("op-exchange-{}-{}", set.0, server.0),
+        Operation::OldVersion { set, on, choice } => {
+            format!("op-old-{}-{}-{}", format!("{choice:?}").to_lowercase(), set.0, on.0)
+        }
     }
 }
 
@@ -144,7 +147,8 @@ fn ask_or_give(page: Page, what: Operation) {
         | Operation::ForceRecovery { .. }
         | Operation::PermitSet { .. }
         | Operation::ForcePermit { .. }
-        | Operation::ExchangeDisk { .. } => page.asking.set(Some(what)),
+        | Operation::ExchangeDisk { .. }
+        | Operation::OldVersion { .. } => page.asking.set(Some(what)),
         Operation::RestrictSet { .. }
         | Operation::StartGroup { .. }
         | Operation::MoveGroup { .. }

@@ -49,7 +49,8 @@ fn SetActions(id: SetId) -> impl IntoView {
     let about = move |what: Operation| {
         matches!(what, Operation::BuildSet { set, .. } | Operation::ForceRecovery { set, .. }
             | Operation::PermitSet { set, .. } | Operation::RestrictSet { set, .. }
-            | Operation::ForcePermit { set, .. } | Operation::ExchangeDisk { set, .. } if set == id)
+            | Operation::ForcePermit { set, .. } | Operation::ExchangeDisk { set, .. }
+            | Operation::OldVersion { set, .. } if set == id)
     };
     let offers = Memo::new(move |_| {
         let offers =

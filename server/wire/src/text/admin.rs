@@ -37,7 +37,8 @@ pub(super) fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String
         | Operation::MoveGroup { .. }
         | Operation::StopServer { .. }
         | Operation::StartServer { .. }
-        | Operation::RecoverServer { .. } => String::new(),
+        | Operation::RecoverServer { .. }
+        | Operation::OldVersion { .. } => String::new(),
     }
 }
 
@@ -123,7 +124,8 @@ pub(super) fn effects(lang: Lang, what: Operation, names: Names<'_>) -> Vec<Stri
         | Operation::MoveGroup { .. }
         | Operation::StopServer { .. }
         | Operation::StartServer { .. }
-        | Operation::RecoverServer { .. } => Vec::new(),
+        | Operation::RecoverServer { .. }
+        | Operation::OldVersion { .. } => Vec::new(),
     }
 }
 

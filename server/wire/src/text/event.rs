@@ -276,6 +276,12 @@ fn mirror_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String
                 "{set}: {server} のディスクで {blocks} ブロックが読めず、相手サーバから読んで書き戻しました。ディスクを確認"
             )
         }
+        EventKind::OldVersionLost { set, .. }
+        | EventKind::OldVersionBack { set, .. }
+        | EventKind::OldVersionTooLarge { set, .. } => {
+            let set = names.set(*set);
+            super::old_version::event(lang, kind, &set, names)
+        }
         EventKind::MirrorFailed { set, server, reason } => {
             let (set, server) = (names.set(*set), names.server(*server));
             say!(

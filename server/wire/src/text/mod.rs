@@ -10,6 +10,7 @@ mod forecast;
 mod label;
 mod names;
 mod number;
+mod old_version;
 mod operation;
 mod refusal;
 mod sentence;

@@ -2,9 +2,9 @@
 
 use crate::command::Operation;
 use crate::ids::NodeId;
-use crate::text::admin;
 use crate::text::number::about_ms;
 use crate::text::{Lang, Names, say};
+use crate::text::{admin, old_version};
 use crate::view::{ClusterView, GroupState, Outcome, ServerState, Standby, StepProgress};
 
 /// A button's words, understandable alone.
@@ -41,6 +41,9 @@ pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. } => admin::operation(lang, what, names),
+        Operation::OldVersion { set, on, choice } => {
+            old_version::operation(lang, choice, &names.set(set), &names.server(on))
+        }
     }
 }
 
@@ -59,7 +62,8 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         | Operation::PermitSet { .. }
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
-        | Operation::ExchangeDisk { .. } => None,
+        | Operation::ExchangeDisk { .. }
+        | Operation::OldVersion { .. } => None,
     };
     let steps = view.groups.iter().find(|g| Some(g.id) == id).map(|g| g.steps.as_slice()).unwrap_or_default();
     let total = steps.len();
@@ -86,6 +90,7 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         }
         Operation::RestrictSet { .. } => say!(lang, "Restricting", "アクセス制限中"),
         Operation::ExchangeDisk { .. } => say!(lang, "Exchanging", "ディスク交換中"),
+        Operation::OldVersion { choice, .. } => old_version::pending(lang, choice),
     }
 }
 
@@ -118,6 +123,9 @@ pub fn ending(lang: Lang, what: Operation, view: &ClusterView) -> Option<Ending>
         | Operation::PermitSet { .. }
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. } => admin::effects(lang, what, names),
+        Operation::OldVersion { set, on, choice } => {
+            old_version::effects(lang, choice, &names.set(set), &names.server(on))
+        }
         Operation::StartGroup { .. }
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }

@@ -180,6 +180,7 @@ fn words(kind: RefusalKind) -> (Pair, Pair) {
         | RefusalKind::NotPermitted
         | RefusalKind::CopyCounts
         | RefusalKind::OnlyThere => crate::text::admin::refusal_words(kind),
+        RefusalKind::NothingKept | RefusalKind::CannotKeep => crate::text::old_version::refusal_words(kind),
         RefusalKind::TooMany => (
             ("too many orders wait for an answer", "Possible in a moment: wait for the answers"),
             ("応答待ちの操作が多すぎます", "応答を待ってから実行してください"),

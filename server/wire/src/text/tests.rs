@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::alert::{DownCause, EventKind, RebuildKind, StepKind};
-use crate::command::{Operation, RefusalKind};
+use crate::command::{OldChoice, Operation, RefusalKind};
 use crate::ids::{GroupId, LinkId, NodeId, SetId, WallClock};
 use crate::verdict::fixture::{AT, FILES, MS_FILES, ONE, TWO, healthy};
 use crate::verdict::{Fact, Todo};
@@ -26,7 +26,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 34;
+const KINDS_OF_REFUSAL: usize = 36;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -38,7 +38,7 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::NoCluster, RefusalKind::EngineHalted, RefusalKind::TooMany, RefusalKind::CopyMayLack,
     RefusalKind::UnknownSet, RefusalKind::SetActive, RefusalKind::SetInactive, RefusalKind::SetWorks,
     RefusalKind::OtherNormal, RefusalKind::SetPermitted, RefusalKind::NotPermitted, RefusalKind::CopyCounts,
-    RefusalKind::OnlyThere,
+    RefusalKind::OnlyThere, RefusalKind::NothingKept, RefusalKind::CannotKeep,
 ];
 
 fn events() -> Vec<EventKind> {
@@ -72,6 +72,9 @@ fn events() -> Vec<EventKind> {
         EventKind::MirrorVerified { set, blocks: 262_144 },
         EventKind::MirrorRepaired { set, server, here: 1, there: 2 },
         EventKind::MirrorDiffers { set, count: 3, blocks: vec![7, 8, 4096] },
+        EventKind::OldVersionLost { set, server },
+        EventKind::OldVersionBack { set, server },
+        EventKind::OldVersionTooLarge { set, server },
         EventKind::MirrorFailed { set, server, reason: reason.clone() },
         EventKind::MirrorPermitted { group, server },
         EventKind::MirrorRestricted { group, server },
@@ -98,7 +101,7 @@ fn events() -> Vec<EventKind> {
 const KINDS: [RebuildKind; 4] =
     [RebuildKind::Fast, RebuildKind::FullFirst, RebuildKind::FullUnknown, RebuildKind::FullExchanged];
 /// Variants of `EventKind`; the numbers of the list below differ, so a new variant shows here.
-const KINDS_OF_EVENT: usize = 39;
+const KINDS_OF_EVENT: usize = 42;
 
 #[test]
 fn events_all_speak() {
@@ -351,6 +354,9 @@ fn operations_speak_and_endings_name_what_stops() {
         Operation::RestrictSet { set: MS_FILES, on: ONE },
         Operation::ForcePermit { set: MS_FILES, on: TWO },
         Operation::ExchangeDisk { set: MS_FILES, server: TWO },
+        Operation::OldVersion { set: MS_FILES, on: TWO, choice: OldChoice::PutBack },
+        Operation::OldVersion { set: MS_FILES, on: TWO, choice: OldChoice::Drop },
+        Operation::OldVersion { set: MS_FILES, on: ONE, choice: OldChoice::Waive },
     ] {
         both(&format!("{what:?}"), |l| operation(l, what, Names(&view)));
         both(&format!("{what:?}"), |l| operation_pending(l, what, &view));

@@ -85,6 +85,8 @@ fn set(id: u16, name: &str) -> SetView {
         bytes_per_s: 38_000_000,
         next_fast: true,
         fronts: vec!["/dev/loop0".to_owned()],
+        old: None,
+        put_back: false,
     }
 }
 
