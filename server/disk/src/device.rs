@@ -11,7 +11,7 @@ use mirror::action::OpId;
 use mirror::input::LocalFault;
 use os::bounded::{Outcome as Bounded, bounded};
 use os::fuse::{FuseConnections as _, HostFuse};
-use os::loopdev::{Attach, HostLoops, LoopDevices as _};
+use os::loopdev::{Attach, HostLoops, LoopDevice, LoopDevices as _};
 use os::mount::{HostMounts, Mounts as _};
 use rustix::mount::MountFlags;
 use std::ffi::{CString, OsStr};
@@ -141,7 +141,7 @@ fn fault(error: &anyhow::Error, what: &str) -> LocalFault {
     LocalFault { errno }
 }
 
-fn mount_fuse(place: &Place) -> anyhow::Result<OwnedFd> {
+pub(crate) fn mount_fuse(place: &Place) -> anyhow::Result<OwnedFd> {
     let device = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/fuse");
     let device = OwnedFd::from(device.context("open /dev/fuse: is FUSE in this kernel?")?);
     let settings =
@@ -163,19 +163,23 @@ fn open(place: &Place, outbox: &Outbox, leaving: &Leaving) -> anyhow::Result<Ope
     let connection = HostFuse.number(&place.mount)?;
     let mut record = Record { pid, mount: place.mount.clone(), connection, device: None };
     write_record(place, &record)?;
-    let file = place.mount.join(OsStr::from_bytes(NAME));
-    let how = Attach { block_size: place.block_size, read_only: false, direct_io: true };
-    let device = match bounded(ATTACH, move || HostLoops.attach(&file, how)) {
-        Bounded::Done(device) => device?,
-        Bounded::Unknown => {
-            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)).context("attach the loop device");
-        }
-    };
+    let device = attach(place.mount.join(OsStr::from_bytes(NAME)), place.block_size, false)?;
     record.device = Some(device.number);
     write_record(place, &record)?;
     // The keeper has it before anybody uses it.
     leaving.front(Some((FrontRecord { path: device.path(), number: device.number }, left)));
     Ok(Opened { path: device.path(), number: device.number })
+}
+
+/// A loop device over a front end's file, which must be served meanwhile.
+pub(crate) fn attach(file: PathBuf, block_size: u32, read_only: bool) -> anyhow::Result<LoopDevice> {
+    let how = Attach { block_size, read_only, direct_io: true };
+    match bounded(ATTACH, move || HostLoops.attach(&file, how)) {
+        Bounded::Done(device) => Ok(device?),
+        Bounded::Unknown => {
+            Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)).context("attach the loop device")
+        }
+    }
 }
 
 fn write_record(place: &Place, record: &Record) -> anyhow::Result<()> {

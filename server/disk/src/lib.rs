@@ -25,6 +25,7 @@ pub mod keeper;
 mod limits;
 mod link;
 mod nbd;
+mod old;
 mod options;
 mod perform;
 mod pools;
@@ -37,5 +38,6 @@ mod zero;
 
 pub use format::{clear, format};
 pub use mirror::layout::{control_bytes, data_bytes};
+pub use old::show_old;
 pub use options::{DiskOptions, ExportOptions, FormatOptions, Record, VolatileFault, VolatileOp};
 pub use run::run;

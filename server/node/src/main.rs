@@ -55,6 +55,13 @@ enum Command {
         /// Options as JSON.
         options: String,
     },
+    /// Shows the older version that a copy's backing keeps as a read-only block device, until SIGTERM (needs root).
+    ShowOld {
+        /// The backing, as the configuration names it on this server.
+        backing: std::path::PathBuf,
+        /// An empty folder, made if it is not there; the version is the file `data` in it too.
+        mount: std::path::PathBuf,
+    },
     /// Holds what a killed disk process leaves and starts its successor; started by the node process, or by a disk process.
     #[command(hide = true)]
     Keeper {
@@ -97,6 +104,10 @@ fn run(program: Program) -> anyhow::Result<ExitCode> {
         }
         Some(Command::DiskFormat { options }) => {
             disk::format(&serde_json::from_str(&options)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::ShowOld { backing, mount }) => {
+            disk::show_old(&backing, &mount, |device| println!("{}", device.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Keeper { state }) => {

@@ -92,6 +92,13 @@ fn is_hole(file: &File, offset: u64, length: usize) -> bool {
 /// What a block of zeroes has in place of a hash: it is told without hashing, and seen at a glance.
 pub(super) const ZERO_HASH: [u8; HASH_BYTES] = mirror::input::ZERO_HASH;
 
+/// The hash of each block.
+pub(crate) fn hashes(bytes: &[u8]) -> Vec<[u8; HASH_BYTES]> {
+    let mut hashes = Vec::with_capacity(bytes.len() / BLOCK_BYTES as usize);
+    hash_blocks(bytes, &mut hashes);
+    hashes
+}
+
 /// Appends the hash of each block.
 pub(super) fn hash_blocks(bytes: &[u8], hashes: &mut Vec<[u8; HASH_BYTES]>) {
     for block in bytes.chunks(BLOCK_BYTES as usize) {

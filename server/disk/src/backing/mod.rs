@@ -6,7 +6,7 @@ mod hasher;
 mod volatile;
 
 pub(crate) use direct::Direct;
-pub(crate) use hasher::zero_bits;
+pub(crate) use hasher::{hashes, zero_bits};
 pub(crate) use volatile::Volatile;
 
 use crate::limits::LOCK;

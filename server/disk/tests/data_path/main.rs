@@ -27,6 +27,13 @@ fn main() {
         }
         return;
     }
+    if let [first, backing, mount] = arguments.as_slice()
+        && first == "show-old"
+    {
+        disk::show_old(backing.as_ref(), mount.as_ref(), |device| println!("{}", device.display()))
+            .expect("an older version");
+        return;
+    }
     if arguments.iter().any(|argument| argument == "--list") {
         scenarios::ALL
             .iter()

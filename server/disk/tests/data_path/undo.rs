@@ -4,7 +4,10 @@ use crate::host::{Host, Pair, SIZE, admit};
 use crate::scenarios::{bytes, open, read};
 use peer::control::{DiskOrder, OrderFault, Role, UndoAct};
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use wire::{Epoch, Generation, NodeId};
 
 /// Every story.
@@ -117,6 +120,41 @@ fn both_went_on(pair: &mut Pair) -> Vec<u8> {
     loser
 }
 
+/// The loser's version as a read-only device, while the application overwrites more of it.
+fn look(pair: &mut Pair, device: &Path, loser: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = folder.path().join("old");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .arg("show-old")
+        .args([&pair.two.options.backing, &mount])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut shown).unwrap();
+    let shown = PathBuf::from(shown.trim());
+    assert!(read(&shown, 0, SIZE as usize) == loser, "the device shows something else");
+    let writer = {
+        let file = open(device);
+        std::thread::spawn(move || {
+            for place in 0..40 {
+                file.write_all_at(&bytes(place, 64 << 10), (20 << 20) + place * (1 << 20)).unwrap();
+            }
+        })
+    };
+    while !writer.is_finished() {
+        assert!(read(&shown, 0, SIZE as usize) == loser, "it changes under the reader");
+    }
+    writer.join().unwrap();
+    assert!(std::fs::read(mount.join("data")).unwrap() == loser, "the file shows something else");
+    let writable =
+        std::fs::OpenOptions::new().write(true).open(&shown).and_then(|file| file.write_at(&[1; 512], 0));
+    assert!(writable.is_err(), "it can be written to");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 fn split_brain() {
     let mut pair = Pair::with_store(Some(160 << 20), |_| {});
     let loser = both_went_on(&mut pair);
@@ -132,6 +170,7 @@ fn split_brain() {
     assert!(read(&device, 50 << 20, 1 << 20) == bytes(9, 1 << 20));
     drop(file);
     assert!(pair.two.data() != loser);
+    look(&mut pair, &device, &loser);
 
     pair.one.order(DiskOrder::Deactivate).unwrap();
     pair.one.kill();
