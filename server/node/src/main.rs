@@ -59,7 +59,7 @@ enum Command {
     ShowOld {
         /// The backing, as the configuration names it on this server.
         backing: std::path::PathBuf,
-        /// An empty folder, made if it is not there; the version is the file `data` in it too.
+        /// An empty folder for the device's front end, made if it is not there.
         mount: std::path::PathBuf,
     },
     /// Holds what a killed disk process leaves and starts its successor; started by the node process, or by a disk process.

@@ -9,7 +9,7 @@ use crate::page::{Page, page};
 use crate::shape::Shape;
 use crate::state::{Order, Phase};
 use leptos::prelude::*;
-use wire::command::{Operation, RefusalKind};
+use wire::command::{OldChoice, Operation, RefusalKind};
 use wire::text::{self, Label, Lang};
 use wire::verdict::Tone;
 
@@ -29,7 +29,12 @@ fn test_id(what: Operation) -> String {
         Operation::ForcePermit { set, on } => format!("op-force-permit-{}-{}", set.0, on.0),
         Operation::ExchangeDisk { set, server } => format!("op-exchange-{}-{}", set.0, server.0),
         Operation::OldVersion { set, on, choice } => {
-            format!("op-old-{}-{}-{}", format!("{choice:?}").to_lowercase(), set.0, on.0)
+            let word = match choice {
+                OldChoice::PutBack => "put-back",
+                OldChoice::Drop => "drop",
+                OldChoice::Waive => "waive",
+            };
+            format!("op-old-{word}-{}-{}", set.0, on.0)
         }
     }
 }

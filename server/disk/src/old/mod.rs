@@ -26,8 +26,8 @@ use version::Version;
 /// Slots: a reader of an older version is a person with a tool.
 const SLOTS: (usize, usize) = (16, 4);
 
-/// Offers the older version that `backing` keeps: a file `data` at `mount` (an empty folder, made if it is not there) and a
-/// read-only block device, told to `ready`. Until SIGTERM, or until the version is no longer kept.
+/// Offers the older version that `backing` keeps as a read-only block device, told to `ready`, over a front end of its own
+/// at `mount` (an empty folder, made if it is not there). Until SIGTERM.
 ///
 /// # Errors
 /// No version is kept there, or the kernel refuses the mount.

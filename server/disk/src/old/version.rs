@@ -4,7 +4,7 @@ use crate::backing::hashes;
 use crate::ring::memory::Buffer;
 use anyhow::{Context as _, bail, ensure};
 use mirror::layout::segment::{Segment, sum};
-use mirror::layout::{SUPERBLOCKS_BYTES, Superblock, UNIT, control_bytes, superblock};
+use mirror::layout::{SUPERBLOCKS_BYTES, Superblock, UNIT, superblock};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -54,7 +54,7 @@ impl Version {
     pub(super) fn read(&mut self, offset: u64, into: &mut [u8]) -> anyhow::Result<()> {
         let first = offset / BLOCK;
         let count = (offset + into.len() as u64).div_ceil(BLOCK) - first;
-        let data_at = control_bytes(self.sb.size);
+        let data_at = self.sb.data_at();
         let mut whole = Buffer::new((count * BLOCK) as usize).context("no memory")?;
         let bytes = whole.bytes_mut().get_mut(..(count * BLOCK) as usize).unwrap_or_default();
         self.file.read_exact_at(bytes, data_at + first * BLOCK)?;
@@ -90,7 +90,7 @@ impl Version {
     }
 
     fn store_at(&self, unit: u64) -> u64 {
-        control_bytes(self.sb.size) + self.sb.size + unit * BLOCK
+        self.sb.data_at() + self.sb.size + unit * BLOCK
     }
 
     /// Takes in the headers written since.

@@ -120,18 +120,32 @@ fn both_went_on(pair: &mut Pair) -> Vec<u8> {
     loser
 }
 
+/// A process that ends with the story, whatever becomes of it.
+struct Shown(std::process::Child);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            let pid = rustix::process::Pid::from_child(&self.0);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = self.0.wait();
+        }
+    }
+}
+
 /// The loser's version as a read-only device, while the application overwrites more of it.
 fn look(pair: &mut Pair, device: &Path, loser: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
     let mount = folder.path().join("old");
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .arg("show-old")
         .args([&pair.two.options.backing, &mount])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut child = Shown(child);
     let mut shown = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut shown).unwrap();
+    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut shown).unwrap();
     let shown = PathBuf::from(shown.trim());
     assert!(read(&shown, 0, SIZE as usize) == loser, "the device shows something else");
     let writer = {
@@ -146,13 +160,13 @@ fn look(pair: &mut Pair, device: &Path, loser: &[u8]) {
         assert!(read(&shown, 0, SIZE as usize) == loser, "it changes under the reader");
     }
     writer.join().unwrap();
-    assert!(std::fs::read(mount.join("data")).unwrap() == loser, "the file shows something else");
+    assert!(read(&shown, 0, SIZE as usize) == loser, "the device shows something else in the end");
     let writable =
         std::fs::OpenOptions::new().write(true).open(&shown).and_then(|file| file.write_at(&[1; 512], 0));
     assert!(writable.is_err(), "it can be written to");
-    let pid = rustix::process::Pid::from_child(&child);
+    let pid = rustix::process::Pid::from_child(&child.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
 }
 
 fn split_brain() {
