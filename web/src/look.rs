@@ -141,6 +141,7 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::GroupFenced { .. }
         | EventKind::MirrorFailed { .. }
         | EventKind::MirrorDiffers { .. }
+        | EventKind::BackingChanged { .. }
         | EventKind::AddressInUse { .. }
         | EventKind::InvariantBroken { .. } => look(Shape::Octagon, Tone::Bad),
         EventKind::ServerRestarted { .. } => look(Shape::BrokenRing, Tone::Warn),
@@ -153,7 +154,9 @@ pub fn event(kind: &EventKind) -> Look {
         }
         EventKind::MirrorRestricted { .. }
         | EventKind::DiskExchanged { .. }
-        | EventKind::MirrorVerified { .. } => look(Shape::RingDot, Tone::Un),
+        | EventKind::MirrorVerified { .. }
+        | EventKind::SetRegistered { .. }
+        | EventKind::SetReleased { .. } => look(Shape::RingDot, Tone::Un),
         EventKind::WitnessLost
         | EventKind::RebuildBroken { .. }
         | EventKind::MirrorMended { .. }
@@ -165,6 +168,7 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::MirrorStillUsed { .. }
         | EventKind::MirrorForced { .. }
         | EventKind::DiskNotExchanged { .. }
+        | EventKind::SetNotReleased { .. }
         | EventKind::CommandRefused { .. } => look(Shape::Triangle, Tone::Warn),
         EventKind::GroupStarted { .. } | EventKind::GroupFailedOver { .. } => look(Shape::Play, Tone::Ok),
         EventKind::GroupHeld { .. } => look(Shape::Hexagon, Tone::Warn),

@@ -78,7 +78,8 @@ pub fn for_set(view: &ClusterView, set: &SetView) -> Vec<Offer> {
         NodeId::BOTH.map(|on| Operation::ForcePermit { set: id, on }),
         NodeId::BOTH.map(|server| Operation::ExchangeDisk { set: id, server }),
     ];
-    let mut all: Vec<Operation> = access.into_iter().chain(rest.into_iter().flatten()).collect();
+    let all = access.into_iter().chain(rest.into_iter().flatten()).chain([Operation::ReleaseSet { set: id }]);
+    let mut all: Vec<Operation> = all.collect();
     // Offered where there is something to choose about: what is not possible here is not worth a greyed button.
     for choice in [OldChoice::PutBack, OldChoice::Drop, OldChoice::Waive] {
         let what = NodeId::BOTH.map(|on| Operation::OldVersion { set: id, on, choice });

@@ -208,7 +208,8 @@ fn group_of(what: Operation) -> Option<GroupId> {
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
-        | Operation::OldVersion { .. } => None,
+        | Operation::OldVersion { .. }
+        | Operation::ReleaseSet { .. } => None,
     }
 }
 
@@ -251,6 +252,11 @@ fn ended(view: &ClusterView, order: &Order, begun: bool) -> bool {
         | Operation::ForceRecovery { .. }
         | Operation::ExchangeDisk { .. }
         | Operation::OldVersion { .. } => true,
+        Operation::ReleaseSet { set } => {
+            let failed =
+                view.events.first().is_some_and(|e| matches!(e.kind, EventKind::SetNotReleased { .. }));
+            failed || !view.sets.iter().any(|s| s.id == set)
+        }
         Operation::StopServer { server } => server_is(server, &[ServerState::Stopped, ServerState::Down]),
         Operation::StartServer { server } => server_is(server, &[ServerState::Normal, ServerState::Down]),
         Operation::RecoverServer { server } => {

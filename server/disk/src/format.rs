@@ -7,7 +7,7 @@ use crate::ring::memory::Buffer;
 use anyhow::{Context as _, bail};
 use mirror::layout::{
     AreaReader, ControlArea, Format, FreshArea, LayoutFault, SUPERBLOCKS_BYTES, Superblock, UNIT,
-    control_bytes, store_bytes,
+    control_bytes, store_bytes, superblock,
 };
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use std::fs::{File, OpenOptions};
@@ -16,6 +16,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use wire::backing::CONTROL_BYTES_MIN;
+use wire::{NodeId, SetId};
 
 /// Formats a backing. One that already is this very set's is left as it is. The data is not touched.
 ///
@@ -152,6 +153,31 @@ pub fn clear(backing: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Marks a control area as released: it is no copy of a mirror set any more, and is not taken for a blank disk either. The data is
+/// not touched. One that is released already, or not this very copy's, is left as it is.
+///
+/// # Errors
+/// It is in use, or cannot be read or written.
+pub fn release(backing: &Path, cluster: [u8; 16], set: SetId, side: NodeId) -> anyhow::Result<()> {
+    let name = backing.display();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(exclusive(backing))
+        .open(backing)
+        .with_context(|| format!("open the backing {name}"))?;
+    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("{name} is in use by a disk process"))?;
+    let mut head = [0; SUPERBLOCKS_BYTES];
+    file.read_exact_at(&mut head, 0).with_context(|| format!("read {name}"))?;
+    let mine = superblock(&head).is_ok_and(|it| (it.cluster, it.set, it.side) == (cluster, set, side));
+    if let Some(marked) = mirror::layout::release(&head).filter(|_| mine) {
+        file.write_all_at(&marked, 0).with_context(|| format!("mark the control area of {name}"))?;
+        file.sync_all().with_context(|| format!("flush {name}"))?;
+    }
+    Ok(())
+}
+
 /// Makes an image file long enough; a device must be so already.
 fn make_room(file: &File, needed: u64) -> anyhow::Result<()> {
     let length = (&*file).seek(SeekFrom::End(0))?;
@@ -209,7 +235,6 @@ pub(crate) fn read_control(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::{NodeId, SetId};
 
     fn options(folder: &tempfile::TempDir) -> FormatOptions {
         FormatOptions {
@@ -258,6 +283,26 @@ mod tests {
         assert_eq!(std::fs::read(&mine.backing).unwrap()[..1 << 20], fresh[..1 << 20]);
         file.write_all_at(&[0; SUPERBLOCKS_BYTES], 0).unwrap();
         assert!(area(&file).unwrap_err().to_string().contains("control area"));
+    }
+
+    #[test]
+    fn a_released_copy_keeps_its_data_and_is_taken_again_only_on_a_persons_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = options(&folder);
+        format(&mine).unwrap();
+        let file = OpenOptions::new().write(true).open(&mine.backing).unwrap();
+        file.write_all_at(b"data", control_bytes(mine.size)).unwrap();
+        let whole = std::fs::read(&mine.backing).unwrap();
+        release(&mine.backing, mine.cluster, SetId(9), mine.side).unwrap();
+        assert_eq!(std::fs::read(&mine.backing).unwrap(), whole, "another set's is left alone");
+        release(&mine.backing, mine.cluster, mine.set, mine.side).unwrap();
+        release(&mine.backing, mine.cluster, mine.set, mine.side).unwrap();
+        let image = std::fs::read(&mine.backing).unwrap();
+        assert!(ControlArea::read(&image).is_err());
+        assert_eq!(image[SUPERBLOCKS_BYTES..], whole[SUPERBLOCKS_BYTES..]);
+        assert!(format(&mine).is_err());
+        format(&FormatOptions { replace: true, ..mine.clone() }).unwrap();
+        assert_eq!(&std::fs::read(&mine.backing).unwrap()[control_bytes(mine.size) as usize..][..4], b"data");
     }
 
     #[test]

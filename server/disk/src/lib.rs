@@ -36,7 +36,7 @@ mod token;
 mod turn;
 mod zero;
 
-pub use format::{clear, format};
+pub use format::{clear, format, release};
 pub use mirror::layout::{control_bytes, data_bytes};
 pub use old::show_old;
 pub use options::{DiskOptions, ExportOptions, FormatOptions, Record, VolatileFault, VolatileOp};

@@ -69,6 +69,8 @@ pub enum Step {
     /// End the set's process, make a control area on the disk that is now at its backing's place, and start it again: what was on
     /// that disk is lost.
     ExchangeDisk { set: SetId },
+    /// Take the set out of the configuration of both servers, end its processes, and mark its control areas as released.
+    ReleaseSet { set: SetId },
 }
 
 /// Why a start script runs: `ARMS_EVENT` (F1).

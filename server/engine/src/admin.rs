@@ -34,6 +34,8 @@ pub fn act(what: Operation) -> Option<(Act, SetId, NodeId)> {
         Operation::OldVersion { set, on, choice: OldChoice::PutBack } => Some((Act::PutBack, set, on)),
         Operation::OldVersion { set, on, choice: OldChoice::Drop } => Some((Act::DropOld, set, on)),
         Operation::OldVersion { set, on, choice: OldChoice::Waive } => Some((Act::WaiveOld, set, on)),
+        // Of both servers: its group stands alike for both.
+        Operation::ReleaseSet { set } => Some((Act::Release, set, NodeId(1))),
         Operation::StartGroup { .. }
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }
@@ -45,7 +47,7 @@ pub fn act(what: Operation) -> Option<(Act, SetId, NodeId)> {
 
 /// Every operation on a set.
 pub fn operations(set: SetId) -> Vec<Operation> {
-    let on = |make: fn(SetId, NodeId) -> Operation| NodeId::BOTH.map(|server| make(set, server));
+    let on = |make: fn(SetId, NodeId) -> Operation| NodeId::BOTH.map(|server| make(set, server)).to_vec();
     [
         on(|set, on| Operation::PermitSet { set, on }),
         on(|set, on| Operation::RestrictSet { set, on }),
@@ -56,6 +58,7 @@ pub fn operations(set: SetId) -> Vec<Operation> {
         on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::PutBack }),
         on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::Drop }),
         on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::Waive }),
+        vec![Operation::ReleaseSet { set }],
     ]
     .concat()
 }
@@ -82,7 +85,8 @@ pub fn validate(
             | Act::ExchangeDisk
             | Act::PutBack
             | Act::DropOld
-            | Act::WaiveOld => {
+            | Act::WaiveOld
+            | Act::Release => {
                 return Err(RefusalKind::ServerDown);
             }
         }
@@ -96,6 +100,7 @@ pub fn validate(
         Act::Restrict => reachable(core, server),
         Act::ExchangeDisk => exchange(core, group, server),
         Act::PutBack | Act::DropOld | Act::WaiveOld => old_version(core, act, id, server),
+        Act::Release => release(core, group, set),
     }
 }
 
@@ -122,7 +127,8 @@ fn old_version(core: &Core, act: Act, set: SetId, server: NodeId) -> Result<(), 
         | Act::ExchangeDisk
         | Act::PutBack
         | Act::DropOld
-        | Act::WaiveOld => Err(RefusalKind::NothingKept),
+        | Act::WaiveOld
+        | Act::Release => Err(RefusalKind::NothingKept),
     }
 }
 
@@ -205,6 +211,47 @@ fn exchange(core: &Core, group: &Group, server: NodeId) -> Result<(), RefusalKin
     if counts || !group.confirmed { Err(RefusalKind::CopyCounts) } else { Ok(()) }
 }
 
+/// Both servers take part, and nothing of the group is anywhere, nor under way here.
+fn release(core: &Core, group: &Group, set: SetId) -> Result<(), RefusalKind> {
+    if !core.twin_present() {
+        return Err(RefusalKind::TwinAway);
+    }
+    let busy = core.exchanges.values().any(|(under_way, _)| *under_way == set);
+    if busy || group.is_here(core) { Err(RefusalKind::Busy) } else { Ok(()) }
+}
+
+/// Whether a fresh mirror set may be put into a group (C8): a new one is always possible while both servers take part; one that
+/// exists only while it is stopped and the source's copy alone counts, so that the fresh disk of the other server never does.
+///
+/// # Errors
+/// Why not.
+pub fn may_register(
+    core: &Core,
+    groups: &Groups,
+    group: Option<GroupId>,
+    source: NodeId,
+) -> Result<(), RefusalKind> {
+    if !core.twin_present() {
+        return Err(RefusalKind::TwinAway);
+    }
+    let Some(id) = group else { return Ok(()) };
+    let group = groups.get(&id).ok_or(RefusalKind::UnknownGroup)?;
+    match standing(core, group, source) {
+        Standing::Active => return Err(RefusalKind::SetInUse),
+        Standing::Permitted => return Err(RefusalKind::SetPermitted),
+        Standing::Unheard => return Err(RefusalKind::TwinAway),
+        Standing::Inactive
+        | Standing::RestartedBoth
+        | Standing::RestartedOtherNormal
+        | Standing::RestartedOtherDown => {}
+    }
+    if group.is_here(core) {
+        return Err(RefusalKind::Busy);
+    }
+    let alone = group.in_sync() == Servers::only(source) && group.register.pending().is_empty();
+    if alone && group.confirmed { Ok(()) } else { Err(RefusalKind::OtherCounts) }
+}
+
 /// Takes an operation into what is wanted of its group, or does it here.
 pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: CommandId) {
     let (run, on, mode) = match what {
@@ -215,7 +262,12 @@ pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: C
         Operation::ForceRecovery { good, .. } => (true, good, Mode::Force),
         Operation::ExchangeDisk { set, .. } => {
             let id = core.perform(Step::ExchangeDisk { set }, step::EXCHANGE);
-            core.exchanges.insert(id, set);
+            core.exchanges.insert(id, (set, Act::ExchangeDisk));
+            return;
+        }
+        Operation::ReleaseSet { set } => {
+            let id = core.perform(Step::ReleaseSet { set }, step::RELEASE);
+            core.exchanges.insert(id, (set, Act::Release));
             return;
         }
         Operation::OldVersion { set, choice, .. } => {
@@ -244,11 +296,16 @@ pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: C
 }
 
 impl Core {
-    /// The exchange of a disk ended. Returns whether it was one.
+    /// The exchange of a disk, or a release, ended. Returns whether it was one.
     pub fn exchanged(&mut self, id: crate::action::ActionId, outcome: &Outcome) -> bool {
-        let Some(set) = self.exchanges.remove(&id) else { return false };
+        let Some((set, act)) = self.exchanges.remove(&id) else { return false };
         let server = self.me;
         let event = match outcome {
+            // Told when the configuration without it is applied.
+            Outcome::Done if act == Act::Release => return true,
+            Outcome::Failed { reason } | Outcome::Unknown { reason } if act == Act::Release => {
+                EventKind::SetNotReleased { set, reason: reason.clone() }
+            }
             Outcome::Done => EventKind::DiskExchanged { set, server },
             Outcome::Failed { reason } | Outcome::Unknown { reason } => {
                 EventKind::DiskNotExchanged { set, server, reason: reason.clone() }

@@ -119,7 +119,7 @@ pub struct Core {
     pub next_ticket: u64,
     pub next_action: u64,
     /// Exchanges of disks under way here.
-    pub exchanges: BTreeMap<ActionId, SetId>,
+    pub exchanges: BTreeMap<ActionId, (SetId, wire::admin::Act)>,
 }
 
 impl Core {

@@ -215,6 +215,22 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
+    /// Whether an operation is possible now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn possible(&self, what: wire::Operation) -> Result<(), RefusalKind> {
+        crate::operator::validate(&self.core, &self.groups, what)
+    }
+
+    /// Whether a fresh mirror set may be put into a group, or into a new one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_register(&self, group: Option<GroupId>, source: NodeId) -> Result<(), RefusalKind> {
+        crate::admin::may_register(&self.core, &self.groups, group, source)
+    }
+
     /// When the engine must be woken at the latest, with `DeadlineReached`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {

@@ -41,6 +41,8 @@ pub enum Input {
     DiskSaid { set: SetId, said: FromDisk },
     /// An operator's command, from a page or command line at this server.
     CommandGiven { command: Command },
+    /// A set's backing here is not what was registered: its process is not started [8.5].
+    BackingChanged { set: SetId },
     /// A new configuration was stored (by this server's API or from the twin).
     ConfigChanged { config: ClusterConfig },
     /// This server's readings, once a second.

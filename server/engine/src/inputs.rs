@@ -39,6 +39,10 @@ impl Engine {
             Input::DiskPresent { set, present } => self.disk_present(set, present),
             Input::DiskSaid { set, said } => self.disk_said(set, said),
             Input::CommandGiven { command } => self.command(&command),
+            Input::BackingChanged { set } => {
+                let server = self.core.me;
+                self.core.record_event(EventKind::BackingChanged { set, server });
+            }
             Input::ConfigChanged { config } => self.configure(config),
             Input::ReadingsTaken { readings } => self.core.readings = Some(readings),
             Input::EventRecorded { event } => self.event_recorded(event),
@@ -214,6 +218,14 @@ impl Engine {
         }
         let now = self.core.now;
         self.core.record_event(EventKind::ConfigApplied { version: config.version });
+        let lacks = |one: &ClusterConfig, id: SetId| one.set(id).is_none();
+        let new = config.sets.iter().filter(|set| lacks(&self.core.config, set.id));
+        let new = new.map(|set| EventKind::SetRegistered { set: set.id, name: set.name.clone() });
+        let gone = self.core.config.sets.iter().filter(|set| lacks(&config, set.id));
+        let gone = gone.map(|set| EventKind::SetReleased { set: set.id, name: set.name.clone() });
+        // Told once for both servers.
+        let told: Vec<EventKind> = new.chain(gone).filter(|_| self.core.me == NodeId(1)).collect();
+        told.into_iter().for_each(|event| self.core.record_event(event));
         self.core.timing = Timing::from(&config.timing);
         let mut links: Vec<Link> = config.links.iter().map(|l| Link::new(l.id)).collect();
         if self.core.config.links == config.links {

@@ -36,7 +36,8 @@ fn subject(what: Operation) -> Subject {
         | Operation::RestrictSet { set, .. }
         | Operation::ForcePermit { set, .. }
         | Operation::ExchangeDisk { set, .. }
-        | Operation::OldVersion { set, .. } => Subject::Set(set),
+        | Operation::OldVersion { set, .. }
+        | Operation::ReleaseSet { set } => Subject::Set(set),
     }
 }
 
@@ -57,7 +58,8 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
-        | Operation::OldVersion { .. } => match admin::act(what) {
+        | Operation::OldVersion { .. }
+        | Operation::ReleaseSet { .. } => match admin::act(what) {
             Some(act) => admin::validate(core, groups, act),
             None => Err(RefusalKind::UnknownSet),
         },
@@ -294,7 +296,8 @@ impl Engine {
             | Operation::RestrictSet { set, .. }
             | Operation::ForcePermit { set, .. }
             | Operation::ExchangeDisk { set, .. }
-            | Operation::OldVersion { set, .. } => {
+            | Operation::OldVersion { set, .. }
+            | Operation::ReleaseSet { set } => {
                 let group = self.core.config.set(set).map(|set| set.group);
                 if let Some(group) = group.and_then(|id| self.groups.get_mut(&id)) {
                     admin::carry_out(&mut self.core, group, command.what, command.id);

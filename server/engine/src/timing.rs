@@ -86,6 +86,8 @@ pub mod step {
     pub const READMIT: u64 = 10 * SECOND;
     /// A control area is made on a new disk: a few MiB, once its process has let go of the old one.
     pub const EXCHANGE: u64 = 60 * SECOND;
+    /// Both servers prepare and apply a configuration.
+    pub const RELEASE: u64 = 60 * SECOND;
     /// The shell answers at a step's time-out; the engine waits so much longer for that answer.
     pub const SLACK: u64 = 500 * MILLIS;
 }

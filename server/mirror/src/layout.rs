@@ -52,6 +52,8 @@ pub const PAGE_BLOCKS: u64 = MAP_PAGE_BYTES as u64 * 8;
 
 /// First bytes of a superblock of any version; the byte after it is the version.
 const SUPER_MAGIC: [u8; 7] = *b"futago\0";
+/// The same of a set that was released.
+const RELEASED_MAGIC: [u8; 7] = *b"futagoR";
 /// Version of the layout that is written. Every version keeps the magic, the version and the checksum of a superblock where
 /// they are, so that an older program can tell a newer area from damage.
 ///
@@ -291,6 +293,38 @@ pub fn superblock(bytes: &[u8]) -> Result<Superblock, LayoutFault> {
         return Err(LayoutFault::Newer { found });
     }
     blocks().filter_map(superblock_read).max_by_key(|found| found.counter).ok_or(LayoutFault::Foreign)
+}
+
+/// The superblocks in the first bytes of a backing, marked as released (C8): no program takes them for a copy's any more, and
+/// what they tell can still be read ([`released`]). None where there is no whole superblock.
+#[must_use]
+pub fn release(bytes: &[u8]) -> Option<Vec<u8>> {
+    let newest = superblock(bytes).ok()?;
+    let mut both = vec![0; 2 * UNIT];
+    for counter in [newest.counter, newest.counter + 1] {
+        let (offset, mut block) = superblock_write(&Superblock { counter, ..newest.clone() });
+        put(&mut block, 0, &RELEASED_MAGIC);
+        seal(&mut block, 8);
+        put(&mut both, offset, &block);
+    }
+    Some(both)
+}
+
+/// What a released backing held, if it is one.
+#[must_use]
+pub fn released(bytes: &[u8]) -> Option<Superblock> {
+    // A whole superblock beside it: the release was cut off before its first write was complete.
+    if superblock(bytes).is_ok() {
+        return None;
+    }
+    let marked = |block: &&[u8]| block.get(..7) == Some(&RELEASED_MAGIC) && sealed(block, 8);
+    let read = |block: &[u8]| {
+        let mut block = block.to_vec();
+        put(&mut block, 0, &SUPER_MAGIC);
+        seal(&mut block, 8);
+        superblock_read(&block)
+    };
+    bytes.chunks_exact(UNIT).take(2).filter(marked).filter_map(read).max_by_key(|found| found.counter)
 }
 
 /// Version of a whole superblock.

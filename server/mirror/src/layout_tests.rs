@@ -266,3 +266,26 @@ fn an_area_of_version_1_is_read_and_stays_where_it_is() {
     let again = ControlArea::read(&bytes).unwrap();
     assert_eq!((again.superblock.data_at(), again.superblock.sums), (1 << 20, false));
 }
+
+/// A release that is cut off leaves either the copy or a released one; what was released still tells whose it was.
+#[test]
+fn a_released_area_is_nobodys_copy_and_tells_whose_it_was() {
+    let fresh =
+        crate::layout::format(Format { cluster: [7; 16], set: SetId(3), side: NodeId(2), size: 4 << 20 });
+    let mut bytes = fresh.unwrap();
+    assert!(released(&bytes).is_none());
+    let marked = release(&bytes).unwrap();
+    for cut in [0, 1] {
+        let mut half = bytes.clone();
+        half[cut * UNIT..][..UNIT].copy_from_slice(&marked[cut * UNIT..][..UNIT]);
+        assert!(super::superblock(&half).is_ok() != released(&half).is_some(), "one of the two");
+    }
+    bytes[..2 * UNIT].copy_from_slice(&marked);
+    assert_eq!(super::superblock(&bytes).unwrap_err(), LayoutFault::Foreign);
+    let was = released(&bytes).unwrap();
+    assert_eq!((was.set, was.side, was.size), (SetId(3), NodeId(2), 4 << 20));
+    assert!(release(&bytes).is_none(), "released once");
+    bytes[100] ^= 1;
+    bytes[UNIT + 100] ^= 1;
+    assert!(released(&bytes).is_none(), "damaged");
+}

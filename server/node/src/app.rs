@@ -43,6 +43,8 @@ pub struct App {
     pub demo_control: Option<PathBuf>,
     /// Held while a cluster is being made here, so that two requests do not make two.
     pub creating: Mutex<()>,
+    /// Held while the configuration of a running cluster is changed from here, or prepared for the other server.
+    pub changing: Mutex<()>,
     /// Set once this server belongs to a cluster.
     pub cluster: OnceLock<Arc<Running>>,
 }

@@ -5,7 +5,7 @@ use crate::data::DataDir;
 use crate::disks;
 use crate::http::error::Fault;
 use anyhow::Context as _;
-use mirror::layout::{control_bytes, superblock};
+use mirror::layout::{control_bytes, released, superblock};
 use os::blockdev::{BlockDevices, HostBlockDevices};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,6 +46,10 @@ pub fn look(devices: &dyn BlockDevices, path: &Path, owner: Owner) -> BackingFou
             found.faults.push(BackingFault::OtherSet { set: block.set, side: block.side });
         }
     }
+    if let Some(block) = released(&inspected.head) {
+        found.faults.retain(|fault| !matches!(fault, BackingFault::Carries { .. }));
+        found.faults.push(BackingFault::Released { set: block.set, side: block.side });
+    }
     // An image file is made as long as it must be.
     let fixed = found.shape.as_ref().is_some_and(|shape| shape.kind != BackingKind::File);
     if fixed && found.bytes < needed {
@@ -55,7 +59,8 @@ pub fn look(devices: &dyn BlockDevices, path: &Path, owner: Owner) -> BackingFou
 }
 
 /// Why a backing is not taken, for a person; nothing if it is.
-fn refuse(path: &Path, found: &BackingFound, replace: bool) -> Option<String> {
+#[must_use]
+pub fn refuse(lang: Lang, path: &Path, found: &BackingFound, replace: bool) -> Option<String> {
     if found.is_usable(replace) {
         return None;
     }
@@ -64,7 +69,7 @@ fn refuse(path: &Path, found: &BackingFound, replace: bool) -> Option<String> {
     // What can be confirmed is worth a word only where nothing else is in the way.
     let told = if hard.is_empty() { found.faults.iter().collect() } else { hard };
     let sentences: Vec<String> =
-        told.into_iter().map(|fault| text::backing_fault(Lang::En, &name, fault)).collect();
+        told.into_iter().map(|fault| text::backing_fault(lang, &name, fault)).collect();
     Some(sentences.join(" "))
 }
 
@@ -95,7 +100,8 @@ pub async fn prepare(
     let looked = wanted.clone();
     let refused = tokio::task::spawn_blocking(move || {
         let host = HostBlockDevices::default();
-        let reason = |(path, owner): &(PathBuf, Owner)| refuse(path, &look(&host, path, *owner), replace);
+        let reason =
+            |(path, owner): &(PathBuf, Owner)| refuse(Lang::En, path, &look(&host, path, *owner), replace);
         looked.iter().filter_map(reason).collect::<Vec<String>>()
     });
     let refused = refused.await.context("look at the disks")?;
@@ -154,7 +160,7 @@ pub fn exchange(options: &disk::DiskOptions, shape_file: &Path, until: Instant) 
         }
         std::thread::sleep(LET_GO);
     };
-    if let Some(reason) = refuse(path, &found, true) {
+    if let Some(reason) = refuse(Lang::En, path, &found, true) {
         anyhow::bail!("{reason}");
     }
     if found.shape.is_some() {
@@ -202,7 +208,7 @@ mod tests {
         let small = found(disk(needed - 1, vec![], vec![0; 8192]));
         assert_eq!(small.faults, [BackingFault::TooSmall { needed, found: needed - 1 }]);
         assert!(!small.is_usable(true), "no confirmation makes a disk larger");
-        let said = refuse(Path::new("/dev/sdx"), &small, true).unwrap();
+        let said = refuse(Lang::En, Path::new("/dev/sdx"), &small, true).unwrap();
         assert!(said.contains("/dev/sdx") && said.contains("M-3215"), "{said}");
     }
 
@@ -225,12 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_released_is_told_and_taken_only_on_a_persons_word() {
+        let mut area = area(MINE);
+        let marked = mirror::layout::release(&area).unwrap();
+        area[..marked.len()].copy_from_slice(&marked);
+        let found = found(disk(64 << 20, vec![BackingFault::Carries { what: "unknown".into() }], area));
+        assert_eq!(found.faults, [BackingFault::Released { set: SetId(1), side: NodeId(1) }]);
+        assert!(!found.is_usable(false) && found.is_usable(true));
+    }
+
+    #[test]
     fn a_reason_that_no_confirmation_removes_is_told_alone() {
         let faults = vec![
             BackingFault::Mounted { point: "/srv".into() },
             BackingFault::Carries { what: "ext4".into() },
         ];
-        let said = refuse(Path::new("/dev/sdx"), &found(disk(64 << 20, faults, vec![1])), true).unwrap();
+        let said =
+            refuse(Lang::En, Path::new("/dev/sdx"), &found(disk(64 << 20, faults, vec![1])), true).unwrap();
         assert!(said.contains("/srv") && !said.contains("ext4"), "{said}");
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use wire::{ClusterView, Command, CommandId, Refusal, RefusalKind, Reply, Time};
+use wire::{ClusterView, Command, CommandId, GroupId, NodeId, Operation, Refusal, RefusalKind, Reply, Time};
 
 /// Inputs waiting for the engine: some seconds of heartbeats of sixteen links, and everything else besides.
 pub const TURNS_MAX: usize = 4_096;
@@ -27,8 +27,24 @@ const CATCH_UP: Duration = Duration::from_millis(20);
 pub enum Turn {
     /// Something happened.
     Input(Input),
+    /// What this process itself must know.
+    Question(Question, oneshot::Sender<Result<(), RefusalKind>>),
     /// An operator's command with the place its one reply goes to.
     Command(Command, oneshot::Sender<Reply>),
+}
+
+/// What is asked of the engine; nothing changes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether an operation is possible.
+    Operation(Operation),
+    /// Whether a fresh set may go into this group, or into a new one, with this server's data.
+    Register {
+        /// None: a new one.
+        group: Option<GroupId>,
+        /// Whose data is copied.
+        source: NodeId,
+    },
 }
 
 /// The engine and what surrounds it.
@@ -95,6 +111,13 @@ impl Brain {
                 self.handle(Input::Stored { token });
             }
             Turn::Input(input) => self.handle(input),
+            Turn::Question(question, answer) => {
+                let possible = match question {
+                    Question::Operation(what) => self.engine.possible(what),
+                    Question::Register { group, source } => self.engine.may_register(group, source),
+                };
+                let _ = answer.send(possible);
+            }
             Turn::Command(command, answer) => {
                 let id = command.id;
                 if self.waiting.len() >= COMMANDS_MAX || self.waiting.contains_key(&id) {

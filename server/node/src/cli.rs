@@ -1,5 +1,6 @@
 //! The commands of an operator at a terminal: all over the API that the page uses.
 
+use crate::change::RegisterSet;
 use crate::client::Client;
 use crate::create::CreateCluster;
 use crate::data::DataDir;
@@ -57,7 +58,7 @@ pub enum Command {
         #[command(flatten)]
         access: Access,
     },
-    /// Administer a mirror set: build, force, permit, restrict, exchange a disk.
+    /// Administer a mirror set: register, release, build, force, permit, restrict, exchange a disk.
     Set {
         #[command(subcommand)]
         what: SetCommand,
@@ -140,6 +141,16 @@ pub enum ServerCommand {
 /// What can be done with a mirror set. What an act overwrites or loses must be confirmed.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SetCommand {
+    /// Register a mirror set on both servers of the running cluster.
+    Register(RegisterArgs),
+    /// Take a set out of its stopped group and of the cluster; its data stays on the disks.
+    Release {
+        /// Name or number.
+        set: String,
+        /// It is not mirrored any more.
+        #[arg(long)]
+        confirm: bool,
+    },
     /// Copy the other server's copy to this one.
     Build {
         /// Name or number.
@@ -222,6 +233,40 @@ pub enum OldWord {
     Waive,
 }
 
+/// A mirror set to be registered.
+#[derive(Clone, Debug, Args)]
+pub struct RegisterArgs {
+    /// Its name.
+    name: String,
+    /// Disk, partition or image file on server 1.
+    #[arg(long)]
+    disk1: String,
+    /// The same on server 2.
+    #[arg(long)]
+    disk2: String,
+    /// Bytes of data; as much as the smaller disk has room for if absent.
+    #[arg(long)]
+    size: Option<u64>,
+    /// The group it goes into, by name or number; a new one if absent.
+    #[arg(long)]
+    group: Option<String>,
+    /// The new group's name; the set's if absent.
+    #[arg(long, conflicts_with = "group")]
+    group_name: Option<String>,
+    /// The server whose data is copied to the other one.
+    #[arg(long)]
+    source: String,
+    /// Where its file system is mounted; nowhere if absent.
+    #[arg(long)]
+    mount: Option<String>,
+    /// `ext4` or `xfs`.
+    #[arg(long, default_value = "ext4")]
+    file_system: String,
+    /// What the disks carry may be lost; a released set's data is taken over from the source.
+    #[arg(long)]
+    replace: bool,
+}
+
 /// What can be done with the cluster.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClusterCommand {
@@ -284,6 +329,13 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let view: ClusterView = client.get("/api/view").await?.json()?;
             order(&client, &access, group_operation(&view, &what)?).await?;
         }
+        Command::Set { what: SetCommand::Register(wanted), access } => {
+            let client = access.client().await?;
+            let view: ClusterView = client.get("/api/view").await?.json()?;
+            let config: ClusterConfig =
+                client.post("/api/sets", &registration(&view, &wanted)?).await?.json()?;
+            say(&access, &json!(config), &format!("The mirror set {} is registered.", wanted.name));
+        }
         Command::Set { what, access } => {
             let client = access.client().await?;
             let view: ClusterView = client.get("/api/view").await?.json()?;
@@ -320,6 +372,27 @@ fn code(access: &Access) -> anyhow::Result<()> {
     let code = Pairing::of(&data, &identity.fingerprint).code()?;
     say(access, &json!({ "code": code }), &code);
     Ok(())
+}
+
+fn registration(view: &ClusterView, wanted: &RegisterArgs) -> anyhow::Result<RegisterSet> {
+    let group = wanted.group.as_ref().map(|group| find_group(view, group)).transpose()?;
+    Ok(RegisterSet {
+        name: wanted.name.clone(),
+        backing: [wanted.disk1.clone(), wanted.disk2.clone()],
+        size: wanted.size,
+        group,
+        group_name: wanted.group_name.clone(),
+        addresses: Vec::new(),
+        source: find_server(view, &wanted.source)?,
+        mount: wanted.mount.clone(),
+        file_system: wanted.file_system.clone(),
+        auto_start: true,
+        port: None,
+        traffic: wire::traffic::Traffic::default(),
+        front: wire::config::FrontConfig::default(),
+        replace: wanted.replace,
+        lang: crate::change::Tongue::default(),
+    })
 }
 
 fn find_group(view: &ClusterView, name: &str) -> anyhow::Result<GroupId> {
@@ -367,7 +440,11 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
     | SetCommand::Permit { set, .. }
     | SetCommand::Restrict { set, .. }
     | SetCommand::ExchangeDisk { set, .. }
-    | SetCommand::Old { set, .. }) = command;
+    | SetCommand::Old { set, .. }
+    | SetCommand::Release { set, .. }) = command
+    else {
+        anyhow::bail!("a registration is no operation on a set");
+    };
     let found = view.sets.iter().find(|s| s.name.eq_ignore_ascii_case(set) || s.id.0.to_string() == *set);
     let set =
         found.map(|s| s.id).with_context(|| format!("there is no mirror set {set}: see `futago status`"))?;
@@ -393,6 +470,8 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
             };
             (Operation::OldVersion { set, on: server(on)?, choice }, *confirm)
         }
+        SetCommand::Release { confirm, .. } => (Operation::ReleaseSet { set }, *confirm),
+        SetCommand::Register(_) => anyhow::bail!("a registration is no operation on a set"),
     })
 }
 

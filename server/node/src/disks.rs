@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -39,6 +39,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 const FENCED_EVERY: Duration = Duration::from_millis(500);
 /// After so many looks a fenced process that does not end is killed.
 const QUIT_TRIES: u32 = 6;
+/// Between two tries to end the process of a released set.
+const RELEASE_POLL: Duration = Duration::from_millis(200);
 /// Between two looks whether a process has let go of its disk.
 const EXCHANGE_POLL: Duration = Duration::from_millis(20);
 /// For making the control areas of all sets: 8 of them, a few MiB each.
@@ -59,8 +61,18 @@ pub enum Backing {
 /// Every set's process.
 #[derive(Clone)]
 pub struct Disks {
-    sets: Arc<BTreeMap<SetId, Slot>>,
+    sets: Arc<RwLock<BTreeMap<SetId, Arc<Slot>>>>,
     next: Arc<AtomicU64>,
+    place: Arc<Place>,
+}
+
+/// Where and for whom the processes run.
+struct Place {
+    me: NodeId,
+    data: DataDir,
+    host: Incarnation,
+    backing: Backing,
+    turns: mpsc::Sender<Turn>,
 }
 
 struct Slot {
@@ -68,6 +80,8 @@ struct Slot {
     guard: Mutex<Option<DiskOrder>>,
     /// No process is started meanwhile: its disk is being exchanged.
     held: AtomicBool,
+    /// It is released: its process is not looked for any more.
+    gone: AtomicBool,
     options: disk::DiskOptions,
     /// The backing as it was registered.
     shape_file: PathBuf,
@@ -130,6 +144,10 @@ struct Tender {
     processes: HostProcesses,
     disks: Disks,
     turns: mpsc::Sender<Turn>,
+    /// Told already: the backing is not what was registered.
+    changed: AtomicBool,
+    /// Of a set that is released: it is only ended.
+    leaving: bool,
 }
 
 impl Disks {
@@ -143,36 +161,110 @@ impl Disks {
         backing: Backing,
         turns: &mpsc::Sender<Turn>,
     ) -> Disks {
-        let slot = |set: &wire::config::SetConfig| Slot {
+        tokio::spawn(keep_keeper(data.file("run"), turns.clone()));
+        let place = Place { me, data: data.clone(), host, backing, turns: turns.clone() };
+        let next = Arc::new(AtomicU64::new(OWN_TICKETS));
+        let disks = Disks { sets: Arc::default(), next, place: Arc::new(place) };
+        disks.configure(config);
+        disks
+    }
+
+    /// Processes for the sets that are new; those of sets that are gone end, and their control areas are marked as released.
+    pub fn configure(&self, config: &ClusterConfig) {
+        let Place { me, data, host, backing, .. } = &*self.place;
+        for set in &config.sets {
+            if let Err(fault) = remove(&leaving_file(data, set.id)) {
+                tracing::warn!(set = %set.id, "a release that did not come about is not forgotten: {fault:#}");
+            }
+            let options = options(config, set.id, *me, data, *host, *backing);
+            self.tend(options, points_of(config, set.id), false);
+        }
+        for options in left(data).into_iter().filter(|left| config.set(left.set).is_none()) {
+            let set = options.set;
+            self.tend(options, Vec::new(), true);
+            if let Some(slot) = self.slot(set)
+                && !slot.held.swap(true, Ordering::SeqCst)
+            {
+                tokio::spawn(self.clone().release(set, slot));
+            }
+        }
+    }
+
+    /// Looks after a set's process from this moment; one that is looked after already goes on.
+    fn tend(&self, options: disk::DiskOptions, points: Vec<String>, leaving: bool) {
+        let (set, data) = (options.set, &self.place.data);
+        let slot = Slot {
             orders: Mutex::default(),
             guard: Mutex::default(),
             held: AtomicBool::new(false),
-            options: options(config, set.id, me, data, host, backing),
-            shape_file: backing::shape_file(data, set.id),
+            gone: AtomicBool::new(false),
+            options: options.clone(),
+            shape_file: backing::shape_file(data, set),
         };
-        let sets = config.sets.iter().map(|set| (set.id, slot(set))).collect();
-        tokio::spawn(keep_keeper(data.file("run"), turns.clone()));
-        let disks = Disks { sets: Arc::new(sets), next: Arc::new(AtomicU64::new(OWN_TICKETS)) };
-        for set in &config.sets {
-            let tender = Tender {
-                set: set.id,
-                options: options(config, set.id, me, data, host, backing),
-                pid_file: data.file(&format!("run/set-{}.pid.json", set.id.0)),
-                options_file: data.file(&format!("run/set-{}.json", set.id.0)),
-                shape_file: backing::shape_file(data, set.id),
-                points: points_of(config, set.id),
-                processes: HostProcesses::default(),
-                disks: disks.clone(),
-                turns: turns.clone(),
-            };
-            tokio::spawn(tender.run());
+        {
+            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+            if sets.contains_key(&set) {
+                return;
+            }
+            sets.insert(set, Arc::new(slot));
         }
-        disks
+        let tender = Tender {
+            set,
+            options,
+            pid_file: data.file(&format!("run/set-{}.pid.json", set.0)),
+            options_file: data.file(&format!("run/set-{}.json", set.0)),
+            shape_file: backing::shape_file(data, set),
+            points,
+            processes: HostProcesses::default(),
+            disks: self.clone(),
+            turns: self.place.turns.clone(),
+            changed: AtomicBool::new(false),
+            leaving,
+        };
+        tokio::spawn(tender.run());
+    }
+
+    fn slot(&self, set: SetId) -> Option<Arc<Slot>> {
+        self.sets.read().unwrap_or_else(PoisonError::into_inner).get(&set).cloned()
+    }
+
+    /// Ends a set's process, as soon as it does not serve, and marks its control area as released; again until that is done.
+    async fn release(self, set: SetId, slot: Arc<Slot>) {
+        let data = &self.place.data;
+        let mut told = false;
+        loop {
+            self.order(set, self.own(DiskOrder::Quit));
+            sleep(RELEASE_POLL).await;
+            if slot.is_connected() {
+                continue;
+            }
+            let options = slot.options.clone();
+            let marked = tokio::task::spawn_blocking(move || mark_released(&options)).await;
+            match marked.map_err(anyhow::Error::from).and_then(|marked| marked) {
+                Ok(()) => break,
+                Err(fault) if !told => {
+                    told = true;
+                    tracing::warn!(%set, "the released disk is not marked yet: {fault:#}");
+                }
+                Err(fault) => tracing::debug!(%set, "the released disk is not marked yet: {fault:#}"),
+            }
+        }
+        slot.gone.store(true, Ordering::SeqCst);
+        self.sets.write().unwrap_or_else(PoisonError::into_inner).remove(&set);
+        let run = |name: String| data.file(&format!("run/set-{}{name}", set.0));
+        let files =
+            [slot.shape_file.clone(), run(".pid.json".into()), run(".json".into()), leaving_file(data, set)];
+        for file in files {
+            if let Err(fault) = remove(&file) {
+                tracing::warn!(%set, "{fault:#}");
+            }
+        }
+        tracing::info!(%set, "released");
     }
 
     /// Orders; dropped while the process is away (the engine hears of that).
     pub fn order(&self, set: SetId, order: ToDisk) {
-        let Some(slot) = self.sets.get(&set) else { return };
+        let Some(slot) = self.slot(set) else { return };
         let orders = slot.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
             tracing::debug!(%set, "an order finds no disk process");
@@ -181,7 +273,7 @@ impl Disks {
 
     /// Tells what to end when the right is lost; told again to every new connection.
     pub fn guard(&self, set: SetId, guard: DiskOrder) {
-        let Some(slot) = self.sets.get(&set) else { return };
+        let Some(slot) = self.slot(set) else { return };
         *slot.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard.clone());
         self.order(set, self.own(guard));
     }
@@ -192,9 +284,9 @@ impl Disks {
     /// # Errors
     /// The process does not end, or the disk is refused.
     pub fn exchange(&self, set: SetId, limit: Duration) -> anyhow::Result<()> {
-        let slot = self.sets.get(&set).context("there is no such set")?;
+        let slot = self.slot(set).context("there is no such set")?;
         anyhow::ensure!(!slot.held.swap(true, Ordering::SeqCst), "its disk is being exchanged already");
-        let _hold = Hold(slot);
+        let _hold = Hold(&slot);
         let until = Instant::now() + limit;
         self.order(set, self.own(DiskOrder::Quit));
         while slot.is_connected() {
@@ -206,7 +298,7 @@ impl Disks {
 
     /// Whether no process may be started for a set at present.
     fn is_held(&self, set: SetId) -> bool {
-        self.sets.get(&set).is_some_and(|slot| slot.held.load(Ordering::SeqCst))
+        self.slot(set).is_some_and(|slot| slot.held.load(Ordering::SeqCst))
     }
 
     fn own(&self, order: DiskOrder) -> ToDisk {
@@ -289,7 +381,8 @@ pub fn backing_of(set: &wire::config::SetConfig, me: NodeId) -> PathBuf {
 impl Tender {
     async fn run(self) {
         let mut pause = BACK_OFF.0;
-        while !self.turns.is_closed() {
+        let Some(slot) = self.disks.slot(self.set) else { return };
+        while !self.turns.is_closed() && !slot.gone.load(Ordering::SeqCst) {
             match UnixStream::connect(&self.options.control).await {
                 Ok(stream) => {
                     pause = BACK_OFF.0;
@@ -303,7 +396,7 @@ impl Tender {
                         tracing::warn!(set = %self.set, "the disk process went away: {end:#}");
                     }
                 }
-                Err(_) if self.lives() || self.disks.is_held(self.set) => {}
+                Err(_) if self.leaving || self.lives() || self.disks.is_held(self.set) => {}
                 Err(_) => match tokio::task::block_in_place(|| self.start()) {
                     Ok(id) => tracing::info!(set = %self.set, pid = id.pid, "disk process runs"),
                     Err(fault) => tracing::warn!(set = %self.set, "disk process not started: {fault:#}"),
@@ -328,7 +421,15 @@ impl Tender {
 
     /// Has the keeper start the process, unless it has done so by itself; gives which it is.
     fn start(&self) -> anyhow::Result<ProcessId> {
-        backing::unchanged(&HostBlockDevices::default(), &self.shape_file, &self.options.backing)?;
+        let same = backing::unchanged(&HostBlockDevices::default(), &self.shape_file, &self.options.backing);
+        if same.is_err() && !self.changed.swap(true, Ordering::SeqCst) {
+            let input = Input::BackingChanged { set: self.set };
+            if self.turns.try_send(Turn::Input(input)).is_err() {
+                self.changed.store(false, Ordering::SeqCst);
+            }
+        }
+        same?;
+        self.changed.store(false, Ordering::SeqCst);
         // The mount point is left alone: a look at it may wait for the very process that is to be started.
         // For whoever else starts it, such as a service manager after an upgrade.
         os::durable::write(&self.options_file, &serde_json::to_vec(&self.options)?)?;
@@ -341,7 +442,7 @@ impl Tender {
     }
 
     async fn talk(&self, mut stream: UnixStream) -> anyhow::Result<()> {
-        let slot = self.disks.sets.get(&self.set).context("no such set")?;
+        let slot = self.disks.slot(self.set).context("no such set")?;
         let (orders_in, mut orders) = mpsc::channel(ORDERS_MAX);
         *slot.orders.lock().unwrap_or_else(PoisonError::into_inner) = Some(orders_in);
         self.tell(Input::DiskPresent { set: self.set, present: true }).await?;
@@ -427,6 +528,58 @@ impl Tender {
     async fn tell(&self, input: Input) -> anyhow::Result<()> {
         self.turns.send(Turn::Input(input)).await.context("the engine is gone")
     }
+}
+
+/// Remembers the processes of the sets that a new configuration has no more, before it is stored: whoever starts here later ends
+/// them and marks their disks.
+///
+/// # Errors
+/// The folder.
+pub fn leaving(
+    data: &DataDir,
+    present: &ClusterConfig,
+    next: &ClusterConfig,
+    running: &crate::app::Running,
+    backing: Backing,
+) -> anyhow::Result<()> {
+    for set in present.sets.iter().filter(|set| next.set(set.id).is_none()) {
+        let options = options(present, set.id, running.me, data, running.host, backing);
+        os::durable::write(&leaving_file(data, set.id), &serde_json::to_vec(&options)?)?;
+    }
+    Ok(())
+}
+
+fn leaving_file(data: &DataDir, set: SetId) -> PathBuf {
+    data.file(&format!("leaving-{}.json", set.0))
+}
+
+/// What is remembered of sets that leave or were to leave.
+fn left(data: &DataDir) -> Vec<disk::DiskOptions> {
+    let files = fs::read_dir(data.file(".")).into_iter().flatten().flatten();
+    let named = files.filter(|file| {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("leaving-") && name.ends_with(".json")
+    });
+    let read = named.filter_map(|file| fs::read(file.path()).ok());
+    read.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+}
+
+fn remove(file: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(file) {
+        Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
+            Err(fault).with_context(|| format!("remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn mark_released(options: &disk::DiskOptions) -> anyhow::Result<()> {
+    let key: [u8; 32] = fs::read(&options.key_file)
+        .context("read the cluster key")?
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("the cluster key is damaged"))?;
+    disk::release(&options.backing, cluster_id(&key), options.set, options.side)
 }
 
 /// The cluster as the control areas name it: follows from its key, and tells nothing of it.

@@ -3,6 +3,7 @@
 mod app;
 mod backing;
 mod brain;
+mod change;
 mod channel;
 mod cli;
 mod client;

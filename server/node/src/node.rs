@@ -2,6 +2,7 @@
 
 use crate::app::{App, Running, wall_clock};
 use crate::brain::{Brain, TURNS_MAX, Turn};
+use crate::change;
 use crate::channel::{self, Channel, Happened, Packet};
 use crate::data::{DataDir, LocalAccess, hex, random};
 use crate::disks::{Backing, Disks};
@@ -13,9 +14,9 @@ use crate::perform::Performer;
 use crate::readings;
 use crate::steps::{Host, Steps};
 use crate::tls::{Identity, Pin};
-use anyhow::Context as _;
 use engine::Input;
-use engine::input::Party;
+use engine::action::ActionId;
+use engine::input::{Outcome, Party};
 use engine::{Engine, Setup};
 use os::address::HostAddresses;
 use os::clock::{BootClock, Clock as _};
@@ -27,12 +28,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, watch};
-use wire::limits::VIEW_EVENTS_MAX;
-use wire::{ClusterConfig, NodeId};
+use wire::limits::{MIRROR_SETS_MAX, VIEW_EVENTS_MAX};
+use wire::{ClusterConfig, NodeId, SetId};
 
 /// Happenings of one channel waiting to be heard: the brain's own queue is the long one.
 pub const HAPPENED_MAX: usize = 256;
@@ -96,6 +97,7 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
         wrong_logins: auth::WrongLogins::default(),
         views: watch::Sender::new(None),
         creating: Mutex::new(()),
+        changing: Mutex::new(()),
         cluster: OnceLock::new(),
     });
     match app.store.config().await? {
@@ -133,6 +135,7 @@ async fn greet(app: &Arc<App>) -> anyhow::Result<()> {
 /// # Errors
 /// The store, the host's incarnation, or a second call.
 pub async fn begin(app: &Arc<App>, config: ClusterConfig, me: NodeId, key: [u8; 32]) -> anyhow::Result<()> {
+    change::recover(&app.data, &config, me, &key)?;
     let host = host_incarnation(&app.options.host_run)?;
     let (turns, turn_queue) = mpsc::channel(TURNS_MAX);
     let running = Arc::new(Running {
@@ -160,7 +163,10 @@ pub async fn begin(app: &Arc<App>, config: ClusterConfig, me: NodeId, key: [u8; 
         processes: Arc::new(HostProcesses::default()),
         logs: app.data.file("log"),
     };
-    let steps = Steps::new(this_host, guards, disks.clone(), config.clone(), turns.clone());
+    let (releases, release_queue) = mpsc::channel(MIRROR_SETS_MAX);
+    let steps = Steps::new(this_host, guards, disks.clone(), config.clone(), turns.clone(), releases);
+    tokio::spawn(release_sets(app.clone(), turns.clone(), release_queue));
+    tokio::spawn(change::ask_until_clear(app.clone()));
     let last_event = app.store.last_event_number(me).await?;
     let performer = Performer::new(running.clone(), &app.store, last_event, heartbeats, disks, steps);
     let engine = Engine::new(setup, BootClock.now());
@@ -176,6 +182,23 @@ pub async fn begin(app: &Arc<App>, config: ClusterConfig, me: NodeId, key: [u8; 
     tokio::spawn(readings::watch_carrier(config.links.clone(), me, turns));
     dial(app, &running, &config);
     Ok(())
+}
+
+/// Releases sets on the engine's order, one after the other.
+async fn release_sets(
+    app: Arc<App>,
+    turns: mpsc::Sender<Turn>,
+    mut queue: mpsc::Receiver<(ActionId, SetId)>,
+) {
+    while let Some((id, set)) = queue.recv().await {
+        let outcome = match change::release(&app, set).await {
+            Ok(()) => Outcome::Done,
+            Err(fault) => Outcome::Failed { reason: fault.reason() },
+        };
+        if turns.send(Turn::Input(Input::Performed { id, outcome })).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn setup(app: &App, running: &Running, config: &ClusterConfig) -> anyhow::Result<Setup> {
@@ -320,8 +343,8 @@ async fn take_config(app: &App, running: &Running, config: ClusterConfig) -> any
     if !config.faults().is_empty() || pinned(&config) != pinned(&present) {
         return Ok(refuse("it has faults, or names other servers"));
     }
-    app.store.put_config(&config, running.me, wall_clock()).await?;
-    *running.shared.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
-    running.turns.send(Turn::Input(Input::ConfigChanged { config })).await.context("the engine is gone")?;
+    // The change that is under way tells its own end.
+    let Ok(_alone) = app.changing.try_lock() else { return Ok(refuse("a change is under way here")) };
+    change::apply(app, running, config).await?;
     Ok(ClusterMessage::ConfigTaken { version })
 }

@@ -91,6 +91,7 @@ impl Performer {
 
     /// The configuration changed.
     pub fn configure(&mut self, config: ClusterConfig) {
+        self.disks.configure(&config);
         self.steps.configure(config);
     }
 

@@ -59,6 +59,8 @@ pub struct Steps {
     disks: Disks,
     config: Arc<RwLock<ClusterConfig>>,
     turns: mpsc::Sender<Turn>,
+    /// Sets to be released from the configuration.
+    releases: mpsc::Sender<(ActionId, SetId)>,
     /// For each address: ends when its last begun step has ended.
     lines: Arc<Mutex<BTreeMap<IpAddr, oneshot::Receiver<()>>>>,
 }
@@ -76,7 +78,8 @@ fn address_of(step: &Step) -> Option<IpAddr> {
         | Step::StopScript { .. }
         | Step::Kill { .. }
         | Step::Observe { .. }
-        | Step::ExchangeDisk { .. } => None,
+        | Step::ExchangeDisk { .. }
+        | Step::ReleaseSet { .. } => None,
     }
 }
 
@@ -89,9 +92,10 @@ impl Steps {
         disks: Disks,
         config: ClusterConfig,
         turns: mpsc::Sender<Turn>,
+        releases: mpsc::Sender<(ActionId, SetId)>,
     ) -> Steps {
         let lines = Arc::default();
-        Steps { host, guards, disks, config: Arc::new(RwLock::new(config)), turns, lines }
+        Steps { host, guards, disks, config: Arc::new(RwLock::new(config)), turns, releases, lines }
     }
 
     /// The configuration changed.
@@ -105,6 +109,12 @@ impl Steps {
 
     /// Begins a step; its one `Performed` follows.
     pub fn begin(&self, id: ActionId, step: Step, timeout_us: u64) {
+        if let Step::ReleaseSet { set } = step {
+            if self.releases.try_send((id, set)).is_err() {
+                tracing::warn!(%set, "too many releases at once");
+            }
+            return;
+        }
         let steps = self.clone();
         let until = tokio::time::Instant::now() + Duration::from_micros(timeout_us);
         let (ended, earlier) = match address_of(&step) {
@@ -192,7 +202,7 @@ impl Steps {
             Step::StopScript { .. } => self.stop(&group, limit),
             Step::Kill { .. } => self.kill(&group),
             Step::Observe { .. } => self.observe(&group),
-            Step::ExchangeDisk { .. } => failed("no step of a group"),
+            Step::ExchangeDisk { .. } | Step::ReleaseSet { .. } => failed("no step of a group"),
         }
     }
 

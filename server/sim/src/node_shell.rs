@@ -340,7 +340,9 @@ impl World {
             }
             Step::Observe { group } => return self.observe(host, *group),
             // No operator of the simulator exchanges disks.
-            Step::ExchangeDisk { .. } => return Outcome::Failed { reason: "not simulated".into() },
+            Step::ExchangeDisk { .. } | Step::ReleaseSet { .. } => {
+                return Outcome::Failed { reason: "not simulated".into() };
+            }
         }
         Outcome::Done
     }

@@ -24,11 +24,13 @@ pub enum Act {
     DropOld,
     /// Let a rebuild begin that cannot keep what it overwrites.
     WaiveOld,
+    /// Take the set out of its stopped group and of the cluster; the data stays on the disks.
+    Release,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Act; 9] = [
+    pub const ALL: [Act; 10] = [
         Act::Build,
         Act::ForcedRecovery,
         Act::Permit,
@@ -38,6 +40,7 @@ impl Act {
         Act::PutBack,
         Act::DropOld,
         Act::WaiveOld,
+        Act::Release,
     ];
 }
 
@@ -105,9 +108,10 @@ pub fn allowed(act: Act, standing: Standing) -> Result<(), RefusalKind> {
             | Standing::Permitted,
         ) => Ok(()),
         (Act::Restrict, Standing::Permitted) => Ok(()),
-        (Act::Build | Act::ForcedRecovery | Act::Permit | Act::ForcedPermit, Standing::Permitted) => {
-            Err(RefusalKind::SetPermitted)
-        }
+        (
+            Act::Build | Act::ForcedRecovery | Act::Permit | Act::ForcedPermit | Act::Release,
+            Standing::Permitted,
+        ) => Err(RefusalKind::SetPermitted),
         // "Only if both servers are in it; not while either is normal."
         (Act::Build, Standing::Active | Standing::Inactive) => Err(RefusalKind::SetWorks),
         (Act::Build, Standing::RestartedBoth) => Ok(()),
@@ -116,6 +120,13 @@ pub fn allowed(act: Act, standing: Standing) -> Result<(), RefusalKind> {
         (Act::ForcedRecovery | Act::Permit | Act::Restrict | Act::ForcedPermit, Standing::Active) => {
             Err(RefusalKind::SetActive)
         }
+        // "Never while registered in a group": it leaves its group and the cluster in one step, and only a stopped group.
+        (Act::Release, Standing::Active) => Err(RefusalKind::SetInUse),
+        (Act::Release, Standing::Inactive | Standing::RestartedBoth | Standing::RestartedOtherNormal) => {
+            Ok(())
+        }
+        // Both servers forget it, or neither.
+        (Act::Release, Standing::RestartedOtherDown) => Err(RefusalKind::TwinAway),
         (Act::ForcedRecovery | Act::Permit | Act::Restrict | Act::ForcedPermit, Standing::Inactive) => {
             Err(RefusalKind::SetInactive)
         }
@@ -149,6 +160,7 @@ mod tests {
             ("PutBack", "active yes yes yes yes permitted yes"),
             ("DropOld", "yes yes yes yes yes yes yes"),
             ("WaiveOld", "yes yes yes yes yes yes yes"),
+            ("Release", "in use yes yes yes away permitted away"),
         ];
         let word = |answer: Result<(), RefusalKind>| match answer {
             Ok(()) => "yes".to_string(),
@@ -159,6 +171,7 @@ mod tests {
             Err(RefusalKind::SetActive) => "active".into(),
             Err(RefusalKind::SetInactive) => "inactive".into(),
             Err(RefusalKind::NotPermitted) => "not".into(),
+            Err(RefusalKind::SetInUse) => "in use".into(),
             Err(other) => format!("{other:?}"),
         };
         assert_eq!(columns.len(), Standing::ALL.len());

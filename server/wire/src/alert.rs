@@ -135,6 +135,14 @@ pub enum EventKind {
     DiskExchanged { set: SetId, server: NodeId },
     /// The new disk was not taken.
     DiskNotExchanged { set: SetId, server: NodeId, reason: String },
+    /// A mirror set was registered; its name, for it may be released again.
+    SetRegistered { set: SetId, name: String },
+    /// A mirror set was released: its data is still on the disks.
+    SetReleased { set: SetId, name: String },
+    /// A mirror set was not released.
+    SetNotReleased { set: SetId, reason: String },
+    /// A backing's size or partitions changed since it was registered: its copy is not opened [8.5].
+    BackingChanged { set: SetId, server: NodeId },
     /// The floating IP is in use by a stranger (D1).
     AddressInUse { group: GroupId, address: std::net::IpAddr, by: String },
     /// A configuration version was applied.
@@ -203,6 +211,10 @@ impl EventKind {
             EventKind::MirrorBuilt { .. } => 3124,
             EventKind::DiskExchanged { .. } => 3125,
             EventKind::DiskNotExchanged { .. } => 3126,
+            EventKind::SetRegistered { .. } => 3130,
+            EventKind::SetReleased { .. } => 3131,
+            EventKind::SetNotReleased { .. } => 3132,
+            EventKind::BackingChanged { .. } => 3133,
             EventKind::AddressInUse { .. } => 4101,
             EventKind::ConfigApplied { .. } => 5004,
             EventKind::CommandRefused { .. } => 5010,
@@ -222,6 +234,7 @@ impl EventKind {
             | EventKind::MirrorSplit { .. }
             | EventKind::MirrorFailed { .. }
             | EventKind::MirrorDiffers { .. }
+            | EventKind::BackingChanged { .. }
             | EventKind::AddressInUse { .. }
             | EventKind::InvariantBroken { .. } => Severity::Alarm,
             EventKind::ServerRestarted { .. }
@@ -231,6 +244,7 @@ impl EventKind {
             | EventKind::MirrorStillUsed { .. }
             | EventKind::MirrorForced { .. }
             | EventKind::DiskNotExchanged { .. }
+            | EventKind::SetNotReleased { .. }
             | EventKind::RebuildBroken { .. }
             | EventKind::MirrorMended { .. }
             | EventKind::MirrorRepaired { .. }
@@ -255,6 +269,8 @@ impl EventKind {
             | EventKind::MirrorRestricted { .. }
             | EventKind::MirrorBuilt { .. }
             | EventKind::DiskExchanged { .. }
+            | EventKind::SetRegistered { .. }
+            | EventKind::SetReleased { .. }
             | EventKind::ConfigApplied { .. } => Severity::Info,
         }
     }

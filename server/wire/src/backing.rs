@@ -81,6 +81,8 @@ pub enum BackingFault {
     InUse,
     /// It carries the copy of another mirror set.
     OtherSet { set: SetId, side: NodeId },
+    /// It carries the copy of a mirror set that was released: its data is still there.
+    Released { set: SetId, side: NodeId },
     /// It carries data, which would be lost.
     Carries { what: String },
     /// Control area and data do not fit.
@@ -93,7 +95,10 @@ impl BackingFault {
     /// Taken all the same once a person has confirmed that the data on it is lost (C2).
     #[must_use]
     pub fn is_confirmable(&self) -> bool {
-        matches!(self, BackingFault::Carries { .. } | BackingFault::OtherSet { .. })
+        matches!(
+            self,
+            BackingFault::Carries { .. } | BackingFault::OtherSet { .. } | BackingFault::Released { .. }
+        )
     }
 
     /// The stable number, shown as `M-3201` (G13).
@@ -116,6 +121,7 @@ impl BackingFault {
             BackingFault::Carries { .. } => 3214,
             BackingFault::TooSmall { .. } => 3215,
             BackingFault::Changed => 3216,
+            BackingFault::Released { .. } => 3217,
         }
     }
 }

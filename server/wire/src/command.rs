@@ -46,6 +46,8 @@ pub enum Operation {
     /// What becomes of the older version of a copy that a rebuild overwrites, on the server `on`: its own (`PutBack`, `Drop`),
     /// or as the one that serves (`Waive`).
     OldVersion { set: SetId, on: NodeId, choice: OldChoice },
+    /// Take a set out of its stopped group and of the cluster, on both servers: its data stays on the disks.
+    ReleaseSet { set: SetId },
 }
 
 /// A choice about an older version that is kept (DESIGN 5, E7).
@@ -150,6 +152,10 @@ pub enum RefusalKind {
     NothingKept,
     /// The store there cannot hold the version that the rebuild would overwrite.
     CannotKeep,
+    /// The group of the mirror set is active: nothing is taken from it.
+    SetInUse,
+    /// Another copy of the group counts as equal: a fresh disk must not count with it.
+    OtherCounts,
 }
 
 impl RefusalKind {
@@ -193,6 +199,8 @@ impl RefusalKind {
             RefusalKind::OnlyThere => 2070,
             RefusalKind::NothingKept => 2075,
             RefusalKind::CannotKeep => 2076,
+            RefusalKind::SetInUse => 2071,
+            RefusalKind::OtherCounts => 2072,
         }
     }
 }

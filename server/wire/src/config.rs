@@ -294,6 +294,13 @@ impl ClusterConfig {
             if self.sets[..i].iter().any(|other| other.id == set.id || other.port == set.port) {
                 faults.push(fault(format!("sets[{i}]"), "each mirror set needs its own id and port"));
             }
+            for side in 0..2 {
+                let path = &set.backing[side];
+                if self.sets[..i].iter().any(|other| other.backing[side] == *path) {
+                    let remedy = format!("name another disk: {path} is another mirror set's");
+                    faults.push(fault(format!("sets[{i}].backing[{side}]"), remedy));
+                }
+            }
             self.check_front(i, set, faults);
         }
     }

@@ -36,6 +36,7 @@ fn test_id(what: Operation) -> String {
             };
             format!("op-old-{word}-{}-{}", set.0, on.0)
         }
+        Operation::ReleaseSet { set } => format!("op-release-{}", set.0),
     }
 }
 
@@ -153,7 +154,8 @@ fn ask_or_give(page: Page, what: Operation) {
         | Operation::PermitSet { .. }
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
-        | Operation::OldVersion { .. } => page.asking.set(Some(what)),
+        | Operation::OldVersion { .. }
+        | Operation::ReleaseSet { .. } => page.asking.set(Some(what)),
         Operation::RestrictSet { .. }
         | Operation::StartGroup { .. }
         | Operation::MoveGroup { .. }

@@ -50,7 +50,8 @@ fn SetActions(id: SetId) -> impl IntoView {
         matches!(what, Operation::BuildSet { set, .. } | Operation::ForceRecovery { set, .. }
             | Operation::PermitSet { set, .. } | Operation::RestrictSet { set, .. }
             | Operation::ForcePermit { set, .. } | Operation::ExchangeDisk { set, .. }
-            | Operation::OldVersion { set, .. } if set == id)
+            | Operation::OldVersion { set, .. }
+            | Operation::ReleaseSet { set } if set == id)
     };
     let offers = Memo::new(move |_| {
         let offers =

@@ -682,6 +682,7 @@ impl World {
                 *disk = Disk { present: disk.present, blank: true, ..Disk::new() };
                 self.restart_disk(server, *set);
             }
+            Step::ReleaseSet { .. } => return Outcome::Failed { reason: "not of this world".into() },
             Step::Observe { group } => {
                 return Outcome::Observed {
                     mounted: !host.mounted.is_empty(),

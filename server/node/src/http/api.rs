@@ -4,6 +4,7 @@ use super::auth::{self, OPERATOR, Operator, PASSWORD_MAX, PASSWORD_MIN};
 use super::error::Fault;
 use super::listen::Caller;
 use crate::app::{App, wall_clock};
+use crate::change::{self, RegisterSet};
 use crate::create::{self, CreateCluster};
 use crate::data::secret_hash;
 use axum::extract::State;
@@ -148,6 +149,17 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<ClusterConfig>), Fault> {
     // To the end, whatever becomes of the connection: half a creation is worse than an unheard answer.
     let work = tokio::spawn(async move { create::create(&app, wanted).await });
+    let config = work.await.map_err(anyhow::Error::from)??;
+    Ok((StatusCode::CREATED, Json(config)))
+}
+
+/// `POST /api/sets`: registers a mirror set.
+pub async fn register(
+    State(app): AppState,
+    _: Operator,
+    Json(wanted): Json<RegisterSet>,
+) -> Result<(StatusCode, Json<ClusterConfig>), Fault> {
+    let work = tokio::spawn(async move { change::register(&app, wanted).await });
     let config = work.await.map_err(anyhow::Error::from)??;
     Ok((StatusCode::CREATED, Json(config)))
 }

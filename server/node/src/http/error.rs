@@ -50,6 +50,25 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
+impl Fault {
+    /// Why, for a person, in one sentence.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Fault::NotLoggedIn => "log in first".into(),
+            Fault::TooMany(seconds) => format!("try again in {seconds} s"),
+            Fault::Forbidden(reason) | Fault::NotFound(reason) => (*reason).into(),
+            Fault::Conflict(reason) | Fault::Elsewhere(reason) | Fault::Field(_, reason) => reason.clone(),
+            Fault::Config(faults) => {
+                let told: Vec<String> =
+                    faults.iter().map(|fault| format!("{}: {}", fault.field, fault.remedy)).collect();
+                told.join("; ")
+            }
+            Fault::Internal(error) => format!("{error:#}"),
+        }
+    }
+}
+
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let (status, code) = match &self {

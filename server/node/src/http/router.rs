@@ -2,7 +2,7 @@
 
 use super::{api, assets, ws};
 use crate::app::App;
-use crate::peers;
+use crate::{change, peers};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, header};
@@ -31,6 +31,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/cluster", get(api::cluster).post(api::create))
         .route("/view", get(api::view))
         .route("/command", post(api::command))
+        .route("/sets", post(api::register))
         .route("/feed", get(ws::feed))
         .route("/demo", get(api::demo_status).post(api::demo))
         .fallback(api::unknown)
@@ -39,6 +40,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/hello", post(peers::hello))
         .route("/prepare", post(peers::prepare))
         .route("/join", post(peers::join))
+        .route("/change", post(change::answer))
         .route("/channel", get(peers::channel))
         .fallback(api::unknown);
     Router::new()

@@ -60,6 +60,7 @@ impl Node {
             views: watch::Sender::new(None),
             demo_control: None,
             creating: Mutex::new(()),
+            changing: Mutex::new(()),
             cluster: OnceLock::new(),
         });
         let serving = app.clone();

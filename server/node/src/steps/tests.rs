@@ -67,7 +67,7 @@ impl Bench {
         let guards = Guards::open(folder.path().to_path_buf(), HOST, [GROUP].into_iter());
         let data = crate::data::DataDir::open(folder.path()).unwrap();
         let disks = Disks::open(&config, NodeId(1), &data, HOST, crate::disks::Backing::Plain, &turns_in);
-        let steps = Steps::new(host, guards, disks, config, turns_in);
+        let steps = Steps::new(host, guards, disks, config, turns_in, mpsc::channel(1).0);
         Bench { folder, steps, addresses, mounts, turns, next: 0 }
     }
 

@@ -29,7 +29,8 @@ impl World {
             | Step::StopScript { .. }
             | Step::Kill { .. }
             | Step::Observe { .. }
-            | Step::ExchangeDisk { .. } => None,
+            | Step::ExchangeDisk { .. }
+            | Step::ReleaseSet { .. } => None,
         };
         if let Some(what) = broken {
             // A fence may have taken away, under a plan that runs, what the plan had built; and the kernel what a host

@@ -32,6 +32,10 @@ pub(super) fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String
             let (set, server) = (names.set(set), names.server(server));
             say!(lang, "Exchange the disk of {set} on {server}", "{server} の {set} のディスクを交換")
         }
+        Operation::ReleaseSet { set } => {
+            let set = names.set(set);
+            say!(lang, "Release {set}", "{set} のミラーセット解除")
+        }
         Operation::StartGroup { .. }
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }
@@ -118,6 +122,21 @@ pub(super) fn effects(lang: Lang, what: Operation, names: Names<'_>) -> Vec<Stri
                 ),
             ]
         }
+        Operation::ReleaseSet { set } => {
+            let set = names.set(set);
+            vec![
+                say!(
+                    lang,
+                    "{set} leaves its group and the cluster on both servers; its mount goes with it.",
+                    "{set} を両サーバのグループとクラスタから外します。マウントの設定も削除されます。"
+                ),
+                say!(
+                    lang,
+                    "Its data stays on both disks and is no longer mirrored.",
+                    "データは両方のディスクに残りますが、以後ミラーリングされません。"
+                ),
+            ]
+        }
         Operation::RestrictSet { .. }
         | Operation::StartGroup { .. }
         | Operation::StopGroup { .. }
@@ -172,6 +191,20 @@ pub(super) fn refusal_words(kind: RefusalKind) -> (Pair, Pair) {
                 "Use it through its group, or stop the group and its servers",
             ),
             ("切替ミラーディスクが活性中です", "グループを通して使用してください"),
+        ),
+        RefusalKind::SetInUse => (
+            ("the group of this mirror set is active", "Stop the group first"),
+            ("グループが活性中です", "先にグループを停止してください"),
+        ),
+        RefusalKind::OtherCounts => (
+            (
+                "the other server's copies in this group count as equal, and the new disk does not",
+                "Stop the other server while the group runs, then stop the group; or register into a new group",
+            ),
+            (
+                "このグループでは相手サーバの複製も最新として扱われています",
+                "グループの活性中に相手サーバを停止し、次にグループを停止してください。または新しいグループに登録してください",
+            ),
         ),
         RefusalKind::SetInactive => (
             (

@@ -84,6 +84,14 @@ fn sentence(lang: Lang, path: &str, fault: &BackingFault) -> String {
                 "{path} にはミラーセット {set} (サーバ {side}) の複製があります。先に解除するか、失われることを確認してください。"
             )
         }
+        BackingFault::Released { set, side } => {
+            let (set, side) = (set.0, side.0);
+            say!(
+                lang,
+                "{path} carries the data of mirror set {set} of server {side}, which was released: confirm that it is taken (on the source server the data stays, on the other it is overwritten).",
+                "{path} には解除されたミラーセット {set} (サーバ {side}) のデータがあります。使用する場合は確認してください (コピー元のデータは残り、コピー先は上書きされます)。"
+            )
+        }
         BackingFault::Carries { what } => say!(
             lang,
             "{path} carries data ({what}): all of it is lost, confirm that first.",
@@ -130,10 +138,11 @@ mod tests {
             BackingFault::Carries { what: text() },
             BackingFault::TooSmall { needed: 3 << 20, found: 1 << 20 },
             BackingFault::Changed,
+            BackingFault::Released { set: SetId(3), side: NodeId(1) },
         ];
         let mut numbers: Vec<u16> = faults.iter().map(BackingFault::code).collect();
         numbers.dedup();
-        assert_eq!(numbers, (3201..=3216).collect::<Vec<u16>>());
+        assert_eq!(numbers, (3201..=3217).collect::<Vec<u16>>());
         for fault in &faults {
             let (en, ja) =
                 (backing_fault(Lang::En, "/dev/sdb", fault), backing_fault(Lang::Ja, "/dev/sdb", fault));
@@ -145,6 +154,6 @@ mod tests {
             assert!(en.is_ascii() || en.contains('\u{a0}'), "{en}");
             assert!(ja.contains('。') && !ja.contains('{'), "{ja}");
         }
-        assert_eq!(faults.iter().filter(|fault| fault.is_confirmable()).count(), 2);
+        assert_eq!(faults.iter().filter(|fault| fault.is_confirmable()).count(), 3);
     }
 }

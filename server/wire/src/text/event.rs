@@ -353,6 +353,32 @@ fn admin_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String>
                 "{set}: {server} の新しいディスクを登録できません: {reason}"
             )
         }
+        EventKind::SetRegistered { name, .. } => {
+            say!(
+                lang,
+                "Mirror set {name} was registered; it is built",
+                "ミラーセット {name} を登録。ミラー構築を行います"
+            )
+        }
+        EventKind::SetReleased { name, .. } => {
+            say!(
+                lang,
+                "Mirror set {name} was released; its data is still on the disks",
+                "ミラーセット {name} を解除。データはディスクに残ります"
+            )
+        }
+        EventKind::SetNotReleased { set, reason } => {
+            let set = names.set(*set);
+            say!(lang, "{set} was not released: {reason}", "{set} を解除できません: {reason}")
+        }
+        EventKind::BackingChanged { set, server } => {
+            let (set, server) = (names.set(*set), names.server(*server));
+            say!(
+                lang,
+                "{set}: the disk on {server} changed its size or partitions since it was registered; it is not opened. Put it back, or exchange the disk",
+                "{set}: {server} のディスクのサイズまたはパーティションが登録後に変更されたため使用しません。元に戻すか、ディスクを交換してください"
+            )
+        }
         _ => return None,
     })
 }

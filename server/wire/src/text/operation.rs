@@ -40,7 +40,8 @@ pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
         | Operation::PermitSet { .. }
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
-        | Operation::ExchangeDisk { .. } => admin::operation(lang, what, names),
+        | Operation::ExchangeDisk { .. }
+        | Operation::ReleaseSet { .. } => admin::operation(lang, what, names),
         Operation::OldVersion { set, on, choice } => {
             old_version::operation(lang, choice, &names.set(set), &names.server(on))
         }
@@ -63,7 +64,8 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         | Operation::RestrictSet { .. }
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
-        | Operation::OldVersion { .. } => None,
+        | Operation::OldVersion { .. }
+        | Operation::ReleaseSet { .. } => None,
     };
     let steps = view.groups.iter().find(|g| Some(g.id) == id).map(|g| g.steps.as_slice()).unwrap_or_default();
     let total = steps.len();
@@ -91,6 +93,7 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         Operation::RestrictSet { .. } => say!(lang, "Restricting", "アクセス制限中"),
         Operation::ExchangeDisk { .. } => say!(lang, "Exchanging", "ディスク交換中"),
         Operation::OldVersion { choice, .. } => old_version::pending(lang, choice),
+        Operation::ReleaseSet { .. } => say!(lang, "Releasing", "ミラーセット解除中"),
     }
 }
 
@@ -122,7 +125,8 @@ pub fn ending(lang: Lang, what: Operation, view: &ClusterView) -> Option<Ending>
         | Operation::ForceRecovery { .. }
         | Operation::PermitSet { .. }
         | Operation::ForcePermit { .. }
-        | Operation::ExchangeDisk { .. } => admin::effects(lang, what, names),
+        | Operation::ExchangeDisk { .. }
+        | Operation::ReleaseSet { .. } => admin::effects(lang, what, names),
         Operation::OldVersion { set, on, choice } => {
             old_version::effects(lang, choice, &names.set(set), &names.server(on))
         }

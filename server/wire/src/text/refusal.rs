@@ -179,7 +179,9 @@ fn words(kind: RefusalKind) -> (Pair, Pair) {
         | RefusalKind::SetPermitted
         | RefusalKind::NotPermitted
         | RefusalKind::CopyCounts
-        | RefusalKind::OnlyThere => crate::text::admin::refusal_words(kind),
+        | RefusalKind::OnlyThere
+        | RefusalKind::SetInUse
+        | RefusalKind::OtherCounts => crate::text::admin::refusal_words(kind),
         RefusalKind::NothingKept | RefusalKind::CannotKeep => crate::text::old_version::refusal_words(kind),
         RefusalKind::TooMany => (
             ("too many orders wait for an answer", "Possible in a moment: wait for the answers"),

@@ -26,7 +26,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 36;
+const KINDS_OF_REFUSAL: usize = 38;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -39,6 +39,7 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::UnknownSet, RefusalKind::SetActive, RefusalKind::SetInactive, RefusalKind::SetWorks,
     RefusalKind::OtherNormal, RefusalKind::SetPermitted, RefusalKind::NotPermitted, RefusalKind::CopyCounts,
     RefusalKind::OnlyThere, RefusalKind::NothingKept, RefusalKind::CannotKeep,
+    RefusalKind::SetInUse, RefusalKind::OtherCounts,
 ];
 
 fn events() -> Vec<EventKind> {
@@ -82,7 +83,11 @@ fn events() -> Vec<EventKind> {
         EventKind::MirrorForced { group, server },
         EventKind::MirrorBuilt { group, from: ONE },
         EventKind::DiskExchanged { set, server },
-        EventKind::DiskNotExchanged { set, server, reason },
+        EventKind::DiskNotExchanged { set, server, reason: reason.clone() },
+        EventKind::SetRegistered { set, name: reason.clone() },
+        EventKind::SetReleased { set, name: reason.clone() },
+        EventKind::SetNotReleased { set, reason },
+        EventKind::BackingChanged { set, server },
         EventKind::AddressInUse {
             group,
             address: [192, 168, 10, 50].into(),
@@ -101,7 +106,7 @@ fn events() -> Vec<EventKind> {
 const KINDS: [RebuildKind; 4] =
     [RebuildKind::Fast, RebuildKind::FullFirst, RebuildKind::FullUnknown, RebuildKind::FullExchanged];
 /// Variants of `EventKind`; the numbers of the list below differ, so a new variant shows here.
-const KINDS_OF_EVENT: usize = 42;
+const KINDS_OF_EVENT: usize = 46;
 
 #[test]
 fn events_all_speak() {
@@ -357,6 +362,7 @@ fn operations_speak_and_endings_name_what_stops() {
         Operation::OldVersion { set: MS_FILES, on: TWO, choice: OldChoice::PutBack },
         Operation::OldVersion { set: MS_FILES, on: TWO, choice: OldChoice::Drop },
         Operation::OldVersion { set: MS_FILES, on: ONE, choice: OldChoice::Waive },
+        Operation::ReleaseSet { set: MS_FILES },
     ] {
         both(&format!("{what:?}"), |l| operation(l, what, Names(&view)));
         both(&format!("{what:?}"), |l| operation_pending(l, what, &view));
