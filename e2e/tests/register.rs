@@ -135,7 +135,8 @@ fn a_manager_that_dies_between_two_steps_leaves_no_half_registered_set() -> Resu
     let mut lab = Lab::start(&Setup::default())?;
     lab.wait_healthy(PATIENCE)?;
     let (mut made, mut undone) = (0, 0);
-    for (round, victim) in [ONE, NodeId(2), ONE, NodeId(2)].into_iter().enumerate() {
+    let rounds = [0, 20, 60].into_iter().flat_map(|late_ms| NodeId::BOTH.map(|victim| (late_ms, victim)));
+    for (late_ms, victim) in rounds {
         let pid = lab.status()?.server(victim)?.node_pid.context("the manager's process")?;
         let mut order = register(&lab, ONE, &image(&lab, ONE), &["--replace"])?
             .stdout(Stdio::null())
@@ -146,8 +147,8 @@ fn a_manager_that_dies_between_two_steps_leaves_no_half_registered_set() -> Resu
             std::thread::sleep(Duration::from_micros(200));
         }
         ensure!(change(&lab, victim).exists(), "nothing was under way on {victim:?}");
-        // Each pair of rounds dies at another step.
-        std::thread::sleep(Duration::from_millis(if round < 2 { 0 } else { 15 }));
+        // Each pair of rounds dies at another step, some after the end.
+        std::thread::sleep(Duration::from_millis(late_ms));
         signal_pid(pid, Signal::KILL)?;
         command::wait(&mut order, COMMAND)?;
         lab.wait("the manager is back", PATIENCE, |status| {

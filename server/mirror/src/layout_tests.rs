@@ -270,8 +270,7 @@ fn an_area_of_version_1_is_read_and_stays_where_it_is() {
 /// A release that is cut off leaves either the copy or a released one; what was released still tells whose it was.
 #[test]
 fn a_released_area_is_nobodys_copy_and_tells_whose_it_was() {
-    let fresh =
-        crate::layout::format(Format { cluster: [7; 16], set: SetId(3), side: NodeId(2), size: 4 << 20 });
+    let fresh = format(Format { cluster: [7; 16], set: SetId(3), side: NodeId(2), size: 4 << 20 });
     let mut bytes = fresh.unwrap();
     assert!(released(&bytes).is_none());
     let marked = release(&bytes).unwrap();
