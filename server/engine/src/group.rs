@@ -463,7 +463,10 @@ impl Group {
     /// What was observed. All of it is adopted or, if this server has no right to it, stopped.
     fn observed(&mut self, core: &Core, mounted: bool, addressed: bool, processes: bool) {
         // "Not all of it" may still be some of it: unknown, unless nothing of the group is here at all.
-        let none = !mounted && !addressed && !processes;
+        // Of no address all are held, and of no mount all are mounted: that says nothing.
+        let some_mounted = mounted && !self.mounts.is_empty();
+        let some_addressed = addressed && !self.addresses.is_empty();
+        let none = !some_mounted && !some_addressed && !processes;
         let active = core.sets_of(self.id).iter().any(|set| set_is(core, *set) != Is::Absent);
         let otherwise = if none && !active { Is::Absent } else { Is::Unknown };
         let is = |found: bool| if found { Is::Present } else { otherwise };

@@ -303,6 +303,23 @@ fn a_server_stops_though_the_node_process_of_a_stopped_groups_holder_was_restart
     world.until(5_000, "stopped", |w| w.server_state(S1, S2) == ServerState::Stopped);
 }
 
+/// Of no address all are held: the manager of a server that does not hold the group must not take it for half started here.
+#[test]
+fn a_restarted_node_process_does_not_fence_a_group_without_addresses_that_runs_elsewhere() {
+    let mut config = config();
+    config.groups[0].addresses.clear();
+    let mut world = World::started_with(config);
+    world.until(5_000, "first start", |w| w.host(S1).running.contains(&GROUP));
+    world.until(3_000, "first build", in_sync);
+    world.node_kill(S2);
+    world.node_start(S2);
+    world.run(5_000);
+    for server in [S1, S2] {
+        assert_eq!(world.server_state(server, S2), ServerState::Normal, "{}", world.trace());
+    }
+    assert!(world.host(S1).running.contains(&GROUP));
+}
+
 #[test]
 fn a_copy_that_crashed_waits_for_the_whole_one_whatever_else_its_server_may_run() {
     let mut config = config();

@@ -643,6 +643,7 @@ impl World {
     fn do_step(&mut self, server: NodeId, step: &Step) -> Outcome {
         let name = format!("{step:?}").split([' ', '{']).next().unwrap_or("").to_string();
         let now = self.now;
+        let config = self.config.clone();
         let host = self.host(server);
         let known = matches!(step, Step::AddAddress { address, .. } if host.addresses.contains(address));
         if !known {
@@ -684,9 +685,11 @@ impl World {
             }
             Step::ReleaseSet { .. } => return Outcome::Failed { reason: "not of this world".into() },
             Step::Observe { group } => {
+                // As a real host looks: whether all is there; of nothing, all is.
+                let of = config.group(*group).unwrap();
                 return Outcome::Observed {
-                    mounted: !host.mounted.is_empty(),
-                    addressed: !host.addresses.is_empty(),
+                    mounted: of.mounts.iter().all(|mount| host.mounted.contains(&mount.set)),
+                    addressed: of.addresses.iter().all(|address| host.addresses.contains(address)),
                     processes: host.running.contains(group),
                 };
             }
