@@ -225,13 +225,15 @@ impl Mirror {
         };
         let mut different = vec![0u8; theirs.len().div_ceil(8)];
         let first = applied.range.offset / BLOCK_BYTES;
+        // What an earlier connection was about to send comes no more.
+        let comes = !told && self.link.as_ref().is_some_and(|link| link.number == applied.connection);
         for (i, theirs) in theirs.iter().enumerate() {
             let (block, theirs) = (first + i as u64, sum_of(theirs));
             if ours.get(i).map(sum_of) == Some(theirs) {
                 self.sum_learn(block, theirs);
             } else if let Some(byte) = different.get_mut(i / 8) {
                 *byte |= 1 << (i % 8);
-                if !told {
+                if comes {
                     self.sums.promise(block, theirs);
                 }
             }
