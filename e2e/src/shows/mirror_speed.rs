@@ -160,8 +160,8 @@ fn image(folder: &Path, rig: &Rig, name: &str) -> Result<String> {
     let path = folder.join(name);
     let mut dd = Command::new("dd");
     dd.arg(format!("if={}", rig.one.image().display())).arg(format!("of={}", path.display()));
-    dd.args(["bs=4M", "iflag=skip_bytes", "oflag=direct", "conv=fsync", "status=none"]);
-    dd.arg(format!("skip={}", rig.one.data_at()?));
+    dd.args(["bs=4M", "iflag=skip_bytes,count_bytes", "oflag=direct", "conv=fsync", "status=none"]);
+    dd.arg(format!("skip={}", rig.one.data_at()?)).arg(format!("count={SIZE}"));
     command::output(&mut dd, LIMIT)?;
     anyhow::ensure!(fs::metadata(&path)?.len() == SIZE, "{name} has the wrong length");
     Ok(path.display().to_string())
