@@ -25,16 +25,7 @@ use wire::{NodeId, SetId};
 pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
     let FormatOptions { cluster, set, side, size, .. } = *options;
     let name = options.backing.display();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(exclusive(&options.backing))
-        .open(&options.backing)
-        .with_context(|| format!("open the backing {name}"))?;
-    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{name} is in use by a disk process"))?;
+    let file = taken(&options.backing, true)?;
     let data_end = control_bytes(size) + size;
     make_room(&file, data_end).with_context(|| format!("make {name} long enough"))?;
     let store = store_room(&file, data_end, options.store.unwrap_or_else(|| store_bytes(size)))
@@ -63,6 +54,22 @@ pub fn format(options: &FormatOptions) -> anyhow::Result<()> {
         Found::Newer(_) | Found::Data | Found::Nothing => {}
     }
     write_area(&file, &fresh).with_context(|| format!("write the control area of {name}"))
+}
+
+/// A backing that nobody else uses, made where it may be.
+fn taken(backing: &Path, create: bool) -> anyhow::Result<File> {
+    let name = backing.display();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .custom_flags(exclusive(backing))
+        .open(backing)
+        .with_context(|| format!("open the backing {name}"))?;
+    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("{name} is in use by a disk process"))?;
+    Ok(file)
 }
 
 /// So much of the place of a control area is looked at for data of something else, or all that is to be written: the whole
@@ -137,14 +144,7 @@ fn pieces(
 /// It is in use, or cannot be written.
 pub fn clear(backing: &Path) -> anyhow::Result<()> {
     let name = backing.display();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(exclusive(backing))
-        .open(backing)
-        .with_context(|| format!("open the backing {name}"))?;
-    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{name} is in use by a disk process"))?;
+    let file = taken(backing, false)?;
     let area = usize::try_from(CONTROL_BYTES_MIN)?;
     let length = (&file).seek(SeekFrom::End(0))?;
     let area = area.min(usize::try_from(length).unwrap_or(area));
@@ -160,14 +160,7 @@ pub fn clear(backing: &Path) -> anyhow::Result<()> {
 /// It is in use, or cannot be read or written.
 pub fn release(backing: &Path, cluster: [u8; 16], set: SetId, side: NodeId) -> anyhow::Result<()> {
     let name = backing.display();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(exclusive(backing))
-        .open(backing)
-        .with_context(|| format!("open the backing {name}"))?;
-    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{name} is in use by a disk process"))?;
+    let file = taken(backing, false)?;
     let mut head = [0; SUPERBLOCKS_BYTES];
     file.read_exact_at(&mut head, 0).with_context(|| format!("read {name}"))?;
     let mine = superblock(&head).is_ok_and(|it| (it.cluster, it.set, it.side) == (cluster, set, side));

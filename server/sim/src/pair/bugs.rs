@@ -17,8 +17,9 @@ pub struct Bug {
     pub focus: Option<Focus>,
 }
 
-/// Every bug of the mirror that can be put back and is found. Not in the list: `forget_resend`. A write that is not sent again
-/// waits, unanswered, in a hot extent until the twin is put out for it, so that nothing is lost; the mirror's own test takes it.
+/// Every bug of the mirror that can be put back and that loses something here. The others (a write that is not sent again waits,
+/// unanswered, until the twin is put out; these sets have too few pages for `join_before_saved`) end the mirror's own stories:
+/// `rules_taken_out_are_seen`.
 #[must_use]
 pub fn all() -> Vec<Bug> {
     let none = Faults::default();
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Bug> {
         among(Focus::BadDisk, "through_unasked", Faults { through_unasked: true, ..none }),
         among(Focus::BadDisk, "shoulder_keeps_base", Faults { shoulder_keeps_base: true, ..none }),
         among(Focus::SetBack, "ignore_set_back", Faults { ignore_set_back: true, ..none }),
+        among(Focus::SetBack, "forget_set_back", Faults { forget_set_back: true, ..none }),
     ]
 }
 
