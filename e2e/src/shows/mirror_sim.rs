@@ -42,7 +42,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let figure = |name: &str| facts[name].as_u64().unwrap_or(0);
     let holds = said.status.success()
         && figure("seeds") >= wanted
-        && facts["violations"] == 0
+        && ["violations", "semi_violations", "async_violations"].iter().all(|name| facts[*name] == 0)
         && figure("bugs") >= BUGS
         && figure("bugs_found") == figure("bugs");
     if let Some(fields) = facts.as_object_mut() {

@@ -46,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         lease_ms: 1300,
         node_grace_ms: 10_000,
         io_limit_ms: 3_000,
+        mode: wire::traffic::WriteMode::Synchronous,
         encrypt: false,
         pack: false,
         key_file: folder.join("key"),

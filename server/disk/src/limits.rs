@@ -59,8 +59,9 @@ pub const LANE_BEAT: Duration = Duration::from_millis(60);
 pub const LANE_SILENT: Duration = Duration::from_millis(250);
 /// How much further behind the usual lane may be before frames take the other: smaller batches gain nothing.
 pub const LANE_SLACK_BYTES: usize = 128 * 1024;
-/// Frames that may come before their turn: far above what the windows of the core allow.
-pub const AHEAD_MAX: usize = 4096;
+/// Frames that may come before their turn: above what the windows of the core allow, an asynchronous set's journal being the
+/// largest (`mirror::config::JOURNAL_WRITES_MAX`). Those with a payload are bounded by the slots.
+pub const AHEAD_MAX: usize = 16 * 1024;
 /// How often an interconnect without a connection is tried while another one carries the link.
 pub const LANE_AGAIN: Duration = Duration::from_millis(500);
 

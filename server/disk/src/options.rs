@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use wire::traffic::WriteMode;
 use wire::{Incarnation, NodeId, SetId};
 
 /// Everything `futago disk` needs. The node process writes it as JSON.
@@ -43,6 +44,9 @@ pub struct DiskOptions {
     /// Payloads of the block link are packed (LZ4) where that makes them smaller; if either side wants it (C11).
     #[serde(default)]
     pub pack: bool,
+    /// When a write is acknowledged in sync (C4).
+    #[serde(default)]
+    pub mode: WriteMode,
     /// File of the cluster key: 32 bytes.
     pub key_file: PathBuf,
     /// Folder for the record of what must be swept after a `kill -9` ([`crate::Record`]).

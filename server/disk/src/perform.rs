@@ -8,7 +8,7 @@ use crate::token::DiskJob;
 use crate::turn::{ControlJob, Loop, OWN};
 use mirror::action::{Action, Data, LinkFault, OpId};
 use mirror::input::{Input, LocalFault, Range};
-use peer::block::Frame;
+use peer::block::{Body, Frame};
 use peer::control::FromDisk;
 use std::sync::Arc;
 
@@ -119,6 +119,9 @@ impl Loop {
             Some(Data::Request(_) | Data::Payload(_) | Data::Buffer(_)) | None => 0,
         };
         let data = data.and_then(|data| self.data(data));
+        // An asynchronous write is answered, and its slot another's, long before it has left: the frame keeps its own bytes.
+        let journals = self.journals && matches!(frame.body, Body::Write { .. });
+        let data = if journals { data.and_then(|data| copied(&data, frame.payload_length())) } else { data };
         let Some(stream) = &mut self.stream else { return };
         match stream.queue(frame, data.as_ref().map(|data| (data, from))) {
             Ok(true) => return,
@@ -147,4 +150,12 @@ impl Loop {
         };
         self.parts.control.tell(&message);
     }
+}
+
+/// The first bytes in memory of their own; `None` without any: then the frame cannot be sent and the link is closed.
+fn copied(data: &Buffer, length: u32) -> Option<Arc<Buffer>> {
+    let bytes = data.bytes().get(..length as usize)?;
+    let mut copy = Buffer::new(bytes.len())?;
+    copy.bytes_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(Arc::new(copy))
 }

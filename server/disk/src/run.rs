@@ -27,6 +27,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wire::ids::MILLIS;
+use wire::traffic::WriteMode;
 
 /// Runs the data path of one mirror set until it is told to end, or has fenced itself.
 ///
@@ -110,6 +111,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         nbd,
     };
     let mut turning = Loop::new(parts, options.size, data_at, options.device);
+    turning.journals = options.mode == WriteMode::Asynchronous;
     if let Some((front, descriptor)) = front {
         turning.take_over(descriptor, front.path).context("take over the front end of a dead process")?;
     }
@@ -130,6 +132,7 @@ fn config(options: &DiskOptions, cluster: [u8; 16]) -> MirrorConfig {
             lease_us: options.lease_ms * MILLIS,
             node_grace_us: options.node_grace_ms * MILLIS,
             io_limit_us: options.io_limit_ms * MILLIS,
+            mode: options.mode,
             ..MirrorTiming::default()
         },
         hot_max: peer::block::HOT_MAX,

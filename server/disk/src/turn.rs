@@ -96,6 +96,8 @@ pub(crate) struct Loop {
     pub(crate) control_jobs: VecDeque<ControlJob>,
     pub(crate) device: Option<PathBuf>,
     pub(crate) zeroing: Zeroing,
+    /// Writes are answered before they have left (asynchronous sets).
+    pub(crate) journals: bool,
     pub(crate) exit: bool,
     spin: Spin,
 }
@@ -124,6 +126,7 @@ impl Loop {
             control_jobs: VecDeque::new(),
             device: None,
             zeroing: Zeroing::default(),
+            journals: false,
             exit: false,
             spin: Spin::default(),
         }

@@ -12,6 +12,7 @@ use crate::table::Told;
 use peer::block::{BLOCK_BYTES, Body, HASH_BYTES, KeepOld, Odd, PAYLOAD_BYTES_MAX};
 use peer::control::{HISTORY_MAX, Role};
 use wire::Generation;
+use wire::traffic::WriteMode;
 
 /// Work of the active side in progress.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Applied {
     started: bool,
     /// What the twin told of the blocks that it sends: theirs when they are here.
     promised: Vec<(u64, Sum)>,
+    /// The twin was told that it will be written: it is, even when the connection goes.
+    owed: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,20 @@ impl Applied {
     pub(crate) fn range(&self) -> Range {
         self.range
     }
+
+    /// It leaves something on the disk.
+    pub(crate) fn changes(&self) -> bool {
+        !matches!(self.work, Work::Check { .. } | Work::Verify(_) | Work::Read)
+    }
+}
+
+/// A flush for the twin that waits for owed writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlushWaits {
+    of: u64,
+    connection: u64,
+    /// Work with a lower number came before it.
+    before: u64,
 }
 
 /// An answer that must not be sent before a store is done.
@@ -96,11 +113,17 @@ impl Mirror {
             return;
         };
         let connection = self.link.as_ref().map_or(0, |link| link.number);
+        let write = matches!(work, Work::Write(_) | Work::Zero { .. });
+        let mode = self.config.timing.mode;
+        let owed = write && mode != WriteMode::Synchronous;
+        if owed && mode == WriteMode::SemiSynchronous {
+            self.send(Body::Got { of }, None);
+        }
         let exclusive = !matches!(work, Work::Check { .. } | Work::Verify(_) | Work::Read);
         let id = self.fresh();
         let range = Range { offset, length };
-        self.applied
-            .insert(id, Applied { of, connection, range, work, started: false, promised: Vec::new() });
+        let promised = Vec::new();
+        self.applied.insert(id, Applied { of, connection, range, work, started: false, promised, owed });
         let ordered = !self.config.faults.apply_without_order;
         if !ordered || self.ranges.claim(id, offset, u64::from(length), exclusive) {
             self.apply(id);
@@ -112,6 +135,10 @@ impl Mirror {
         let Some(applied) = self.applied.get(&id) else { return };
         if matches!(applied.work, Work::Check { .. } | Work::Verify(_) | Work::Read) {
             return self.apply_now(id);
+        }
+        let ordered = matches!(applied.work, Work::Write(_) | Work::Zero { .. });
+        if ordered && !self.config.faults.pass_barriers && self.barriers.holds(id) {
+            return;
         }
         let (range, copy) = (applied.range, !matches!(applied.work, Work::Write(_)));
         if !self.may_overwrite(id, range, matches!(applied.work, Work::Copy(_))) {
@@ -169,6 +196,8 @@ impl Mirror {
             }
         }
         self.release_claim(id);
+        self.advance_flush_waits();
+        self.advance_barriers();
         let of = applied.of;
         let body = match applied.work {
             Work::Write(payload) => {
@@ -265,7 +294,7 @@ impl Mirror {
     }
 
     /// Answers on the connection the work came by, if it still stands.
-    fn answer_twin(&mut self, connection: u64, of: u64, body: Body, fault: Option<LocalFault>) {
+    pub(crate) fn answer_twin(&mut self, connection: u64, of: u64, body: Body, fault: Option<LocalFault>) {
         if let Some(fault) = &fault {
             self.failed.get_or_insert(format!("the local disk failed: errno {}", fault.errno));
         }
@@ -289,7 +318,18 @@ impl Mirror {
             self.close_link(LinkFault::Protocol);
             return;
         }
-        let op = self.begin(Op::ApplyFlush { of, connection });
+        // What was promised before it was acknowledged before it, perhaps: it is flushed too.
+        let before = self.next_id + 1;
+        self.flush_waits = Some(FlushWaits { of, connection, before });
+        self.advance_flush_waits();
+    }
+
+    /// Begins the flush for the twin once everything promised before it is written.
+    fn advance_flush_waits(&mut self) {
+        let applied = &self.applied;
+        let written = |before| !applied.range(..before).any(|(_, applied)| applied.owed);
+        let Some(waits) = self.flush_waits.take_if(|waits| written(waits.before)) else { return };
+        let op = self.begin(Op::ApplyFlush { of: waits.of, connection: waits.connection });
         self.act(Action::FlushLocal { op });
     }
 
@@ -297,10 +337,14 @@ impl Mirror {
         self.answer_twin(connection, of, Body::Flushed { of }, fault);
     }
 
-    /// The connection is gone: what was not begun is dropped, what was begun comes to its end unanswered.
+    /// The connection is gone: what was neither begun nor promised is dropped, the rest comes to its end unanswered.
     pub(crate) fn drop_unapplied(&mut self) {
+        self.flush_waits = None;
+        // A rebuild's target is nobody's second copy: what it lacks is copied, or it is put back to what it was.
+        let keeps = self.sb.consistent && !self.config.faults.drop_promised;
+        let idle = |applied: &Applied| !(applied.started || applied.owed && keeps);
         let idle: Vec<u64> =
-            self.applied.iter().filter(|(_, applied)| !applied.started).map(|(id, _)| *id).collect();
+            self.applied.iter().filter(|(_, applied)| idle(applied)).map(|(id, _)| *id).collect();
         for id in idle {
             if let Some(applied) = self.applied.remove(&id)
                 && let Work::Write(payload) | Work::Copy(payload) = applied.work
@@ -309,6 +353,7 @@ impl Mirror {
             }
             self.release_claim(id);
         }
+        self.advance_barriers();
     }
 
     pub(crate) fn map_asked(&mut self, from: u32) {

@@ -1,6 +1,7 @@
 //! What one side of a mirror set is told at its start, and the bugs that can be put back for the simulator's checkers.
 
 use wire::ids::{MILLIS, SECOND};
+use wire::traffic::WriteMode;
 use wire::{Incarnation, NodeId, SetId};
 
 /// Fixed for the life of a disk process.
@@ -42,6 +43,10 @@ pub struct MirrorTiming {
     pub cool_us: u64,
     /// A local operation without an answer for so long is a failed disk (C18).
     pub io_limit_us: u64,
+    /// When a write is acknowledged in sync (C4).
+    pub mode: WriteMode,
+    /// Bytes an asynchronous twin may be behind: [`JOURNAL_BYTES_MAX`], less only where its edges are to be met.
+    pub journal_bytes: u64,
 }
 
 impl Default for MirrorTiming {
@@ -55,6 +60,8 @@ impl Default for MirrorTiming {
             deactivate_us: 10 * SECOND,
             cool_us: 5 * SECOND,
             io_limit_us: 3 * SECOND,
+            mode: WriteMode::Synchronous,
+            journal_bytes: JOURNAL_BYTES_MAX,
         }
     }
 }
@@ -89,6 +96,18 @@ pub struct Faults {
     pub resume_without_unstable: bool,
     /// The successor of a killed process forgets what will be asked again.
     pub resume_without_ghosts: bool,
+    /// The successor of a killed process takes what was answered before the twin had written it for written there.
+    pub resume_without_trailing: bool,
+    /// What was answered and may not have arrived at the twin is forgotten when the link breaks.
+    pub forget_trailing: bool,
+    /// A standby drops what it promised to write when the link breaks.
+    pub drop_promised: bool,
+    /// A standby does not wait at barriers.
+    pub pass_barriers: bool,
+    /// A twin that is behind is rebuilt while it counts as in sync.
+    pub rebuild_async_in_sync: bool,
+    /// A flush is no barrier for the twin.
+    pub skip_barriers: bool,
     /// A write begins before its extent is hot on disk.
     pub write_before_hot: bool,
     /// The twin's map is not merged.
@@ -137,6 +156,15 @@ pub struct Faults {
     pub reply_without_lease: bool,
 }
 
+/// Bytes that an asynchronous twin may be behind: the most that the loss of the active server can take with it (C4), and memory
+/// of the disk process, which keeps the payloads on their way. Some seconds of a busy line of 100 Mbit/s. Past it writers wait.
+pub const JOURNAL_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Writes on their way: as many blocks of 4 KiB as the bytes allow.
+pub const JOURNAL_WRITES_MAX: usize = 8192;
+/// Of those, ranges of zeroes: the twin has no slots that bound how many of them it holds.
+pub const JOURNAL_ZEROES_MAX: usize = 512;
+/// Barriers on their way: a flush after each write at full speed for as long as the link may be slow.
+pub const JOURNAL_BARRIERS_MAX: usize = 512;
 /// Requests of the front end that may wait or run: more than its own limit of 256 in the background (DATA-PATH).
 pub const REQUESTS_MAX: usize = 1024;
 /// Frames a standby holds at once: the active side's requests and runs, with room.

@@ -109,6 +109,11 @@ impl Flushes {
 impl Mirror {
     /// A flush is asked for: it joins a round that covers it, or waits for the next.
     pub(crate) fn flush_wanted(&mut self, request: RequestId) {
+        if self.asynchronous() {
+            // The own disk's alone: `journal`.
+            self.flushes.asked.push((request, None));
+            return;
+        }
         self.flushes.habit.flush_asked();
         self.flushes.early = false;
         let joint = self.pair == Pair::Joined;
@@ -135,6 +140,10 @@ impl Mirror {
     }
 
     pub(crate) fn advance_flushes(&mut self) {
+        let asynchronous = self.asynchronous();
+        if asynchronous {
+            self.advance_local_round();
+        }
         if self.flushes.round.is_some() {
             return;
         }
@@ -143,16 +152,17 @@ impl Mirror {
         }
         let joint = self.pair == Pair::Joined;
         let blocked = self.flush_is_blocked();
-        if blocked {
+        if blocked && !asynchronous {
             for (_, since) in &mut self.flushes.asked {
                 since.get_or_insert(self.now);
             }
         }
         let sound = self.failed.is_none() || self.through;
-        let serves = !blocked && sound && !self.flushes.asked.is_empty();
+        let serves = !asynchronous && !blocked && sound && !self.flushes.asked.is_empty();
         let own = self.flushes.wanted && (joint || !self.needs_twin);
         let early = std::mem::take(&mut self.flushes.early);
-        let early = early && !blocked && self.failed.is_none() && self.requests.writes.is_empty();
+        let early =
+            early && !asynchronous && !blocked && self.failed.is_none() && self.requests.writes.is_empty();
         if serves || own || early {
             self.begin_round(joint, serves);
         }

@@ -1,6 +1,6 @@
 //! Rules that hold after every turn, in production too: a broken one ends service rather than going on (DESIGN 9).
 
-use crate::config::{APPLIED_MAX, REQUESTS_MAX, RUNS_MAX};
+use crate::config::{APPLIED_MAX, JOURNAL_WRITES_MAX, REQUESTS_MAX, RUNS_MAX};
 use crate::mirror::Mirror;
 use peer::block::HOT_MAX;
 use peer::control::Role;
@@ -33,6 +33,7 @@ impl Mirror {
             (self.log.len() <= HOT_MAX, "hot extents within the log"),
             (self.applied.len() <= APPLIED_MAX, "bounded work for the twin"),
             (self.actions_waiting() <= ACTIONS_MAX, "bounded actions"),
+            (self.journal.len() <= JOURNAL_WRITES_MAX + REQUESTS_MAX, "bounded journal"),
             (self.granted.is_empty(), "granted claims are acted on"),
         ];
         let broken = rules.iter().find(|(holds, _)| !holds).map(|(_, name)| *name);
@@ -48,9 +49,10 @@ impl Mirror {
         let writes = &self.requests.writes;
         let pinned = writes.values().filter(|writing| writing.issued && !self.through);
         let faulty = self.config.faults.cool_before_bits;
+        let hot = |range: crate::input::Range| self.log.is_hot(range.offset, u64::from(range.length));
         let rules = [
             (
-                pinned.clone().all(|w| self.log.is_hot(w.range.offset, u64::from(w.range.length))) || faulty,
+                pinned.clone().map(|w| w.range).chain(self.journal.ranges()).all(hot) || faulty,
                 "a write in flight lies in hot extents",
             ),
             (

@@ -10,6 +10,7 @@
 pub mod action;
 mod applied;
 mod area;
+mod barrier;
 mod bits;
 pub mod compare;
 pub mod config;
@@ -18,6 +19,7 @@ mod flush;
 mod habit;
 pub mod input;
 mod invariants;
+mod journal;
 pub mod layout;
 mod lease;
 mod link;

@@ -282,7 +282,9 @@ impl Mirror {
             | Body::Read { .. }
             | Body::ReadData { .. }
             | Body::Verify { .. }
-            | Body::Verified { .. } => self.close_link(LinkFault::Protocol),
+            | Body::Verified { .. }
+            | Body::Barrier
+            | Body::Got { .. } => self.close_link(LinkFault::Protocol),
         }
     }
 
@@ -378,6 +380,7 @@ impl Mirror {
                 self.work_received(sequence, frame.body, payload);
             }
             Body::Flush => self.flush_received(sequence),
+            Body::Barrier => self.barrier_received(sequence),
             Body::MapAsk { from } => self.map_asked(from),
             Body::BuildBegin { generation, old } => self.build_begins(generation, old),
             Body::BuildDone { history } => self.build_done(history),
@@ -386,6 +389,7 @@ impl Mirror {
             Body::Flushed { of } => self.answered(of, &Answer::Flushed),
             Body::Copied { of } => self.answered(of, &Answer::Copied),
             Body::ReadData { of, length } => self.read_data(of, length, payload),
+            Body::Got { of } => self.write_got(of),
             Body::Checked { of, different } => self.answered(of, &Answer::Checked(different)),
             Body::Verified { of, odd } => self.answered(of, &Answer::Verified(odd)),
             Body::Failed { of, errno } => self.twin_failed(of, errno),
@@ -400,6 +404,7 @@ impl Mirror {
         match (awaited, answer) {
             (Some(Awaited::Write(id)), Answer::Written) => self.write_twin_done(id),
             (Some(Awaited::Flush(number)), Answer::Flushed) => self.round_twin_done(number),
+            (Some(Awaited::Barrier), Answer::Flushed) => self.barrier_passed(),
             (Some(Awaited::Copy { run, count, zero: false }), Answer::Copied) => {
                 self.run_copied(run, count, false);
             }

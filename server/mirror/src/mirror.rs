@@ -10,11 +10,13 @@
 //! alone.
 
 use crate::action::{Action, ControlWrite, LinkFault, OpId};
-use crate::applied::{Applied, Promise};
+use crate::applied::{Applied, FlushWaits, Promise};
+use crate::barrier::Barriers;
 use crate::config::{MirrorConfig, PAGES_PER_STORE};
 use crate::dirty::DirtyMap;
 use crate::flush::Flushes;
 use crate::input::{Input, LocalFault, LocalResult};
+use crate::journal::Journal;
 use crate::layout::{self, ControlArea, Superblock};
 use crate::lease::Lease;
 use crate::link::Connection;
@@ -47,6 +49,8 @@ pub(crate) enum Op {
     Read,
     /// The local part of a flush round.
     Round(u64),
+    /// A flush of the local disk alone.
+    LocalRound,
     /// A store of the control area.
     Store,
     /// A write or copy of the twin, of the same number.
@@ -55,6 +59,8 @@ pub(crate) enum Op {
     Check,
     /// A flush for the twin.
     ApplyFlush { of: u64, connection: u64 },
+    /// The flush of a barrier of the twin.
+    Barrier,
     /// The flush before a session, an epoch or an activation is stored.
     Settle,
     /// Front end going up.
@@ -138,6 +144,9 @@ pub struct Mirror {
     /// An operator's force: serve though not newest, and whether the twin's copy may be overwritten.
     pub(crate) overruled: Option<bool>,
     pub(crate) applied: BTreeMap<u64, Applied>,
+    pub(crate) flush_waits: Option<FlushWaits>,
+    pub(crate) barriers: Barriers,
+    pub(crate) journal: Journal,
     /// Answers that wait for a store.
     pub(crate) promises: Vec<Promise>,
     /// When cooling is looked at next.
@@ -225,6 +234,9 @@ impl Mirror {
             allow_rebuild: false,
             overruled: None,
             applied: BTreeMap::new(),
+            flush_waits: None,
+            barriers: Barriers::default(),
+            journal: Journal::default(),
             promises: Vec::new(),
             next_cool: now.plus(config.timing.cool_us),
             putting_out: None,
@@ -291,6 +303,7 @@ impl Mirror {
             self.advance_finish();
             self.advance_deactivation();
             self.advance_requests();
+            self.advance_journal();
             self.advance_mends();
             self.advance_held();
             self.advance_rebuild();
@@ -313,6 +326,8 @@ impl Mirror {
             Op::Write => self.write_done(op.0, result.err()),
             Op::Read => self.read_done(op.0, result.err()),
             Op::Round(number) => self.round_local_done(number, result.err()),
+            Op::LocalRound => self.local_round_done(op, result.err()),
+            Op::Barrier => self.barrier_flushed(result.err()),
             Op::Store => self.store_done(op, result.err()),
             Op::Apply => self.applied_done(op.0, result.err()),
             Op::Check => self.check_done(op.0, result),

@@ -288,7 +288,8 @@ impl Mirror {
                 let in_sync = in_sync || joint && self.through;
                 // A new generation is stored before anything counts from it.
                 let in_sync = in_sync && self.putting_out.is_none();
-                let drained = self.requests.idle() && self.flushes.idle() && in_sync;
+                let owes = !self.journal.idle();
+                let drained = self.requests.idle() && self.flushes.idle() && !owes && in_sync;
                 drained.then(|| Ending::Flushing { round: self.flushes.want_next(), joint })
             }
             // The link came or went meanwhile, or the twin is being put out: again.
@@ -346,6 +347,7 @@ impl Mirror {
         self.suspects.clear();
         // Left in order, nothing is unstable anywhere: whichever life of the twin comes next has it all.
         self.unstable_at = None;
+        self.journal.settled();
         self.lease = self.lease.fresh();
         self.close_link(LinkFault::Restart);
         self.moved = true;
@@ -416,10 +418,13 @@ impl Mirror {
         all.extend(requests.unsure.into_iter().map(|(request, _, _)| request));
         all.extend(requests.held_replies.into_iter().map(|(request, _)| request));
         all.extend(self.flushes.take_all());
+        all.extend(self.journal.take_flushes());
+        self.journal.settled();
         for request in all {
             self.act(Action::Reply { request, errno: EIO });
         }
-        self.ops.retain(|_, op| !matches!(op, Op::Write | Op::Read | Op::Mend | Op::Round(_)));
+        self.ops
+            .retain(|_, op| !matches!(op, Op::Write | Op::Read | Op::Mend | Op::Round(_) | Op::LocalRound));
         self.granted.clear();
     }
 }

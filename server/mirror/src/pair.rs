@@ -46,6 +46,7 @@ pub(crate) enum Pair {
 pub(crate) enum Awaited {
     Write(u64),
     Flush(u64),
+    Barrier,
     /// A part of a rebuild's run, of so many blocks.
     Copy {
         run: u64,
@@ -156,7 +157,8 @@ impl Mirror {
             Pair::Apart | Pair::Barred | Pair::Asking(_) | Pair::Beginning | Pair::Joined => {}
             Pair::Waiting(_) if self.through => self.rejoin_through(),
             Pair::Waiting(verdict) => {
-                let in_sync = self.needs_twin && verdict == Verdict::Equal && !self.twin_reborn();
+                let in_sync =
+                    self.needs_twin && verdict == Verdict::Equal && !self.twin_reborn() && !self.lags();
                 let allowed = !self.needs_twin && self.allow_rebuild;
                 let able = self.serving() && self.putting_out.is_none() && self.failed.is_none();
                 let able = able && !self.undo_is_short();
@@ -285,6 +287,9 @@ impl Mirror {
         let again = again.filter(|(_, writing)| !writing.replied);
         let again = again.filter(|_| !self.config.faults.forget_resend);
         let again: Vec<u64> = again.map(|(id, _)| *id).collect();
+        if self.asynchronous() {
+            self.send_barrier();
+        }
         for id in again {
             self.send_write(id);
         }
@@ -334,8 +339,11 @@ impl Mirror {
         self.break_verify();
         self.flushes.twin_lost();
         self.forget_asked();
-        for writing in self.requests.writes.values_mut().filter(|writing| writing.twin == Twin::Sent) {
-            writing.twin = Twin::NotSent;
+        self.journal_lost();
+        for writing in self.requests.writes.values_mut() {
+            if matches!(writing.twin, Twin::Sent | Twin::Got) {
+                writing.twin = Twin::NotSent;
+            }
         }
         match self.finish {
             // The twin has stored it: all that is left is this side's own store.
@@ -353,12 +361,33 @@ impl Mirror {
         }
     }
 
+    /// The twin has received a write and will write it.
+    pub(crate) fn write_got(&mut self, of: u64) {
+        let awaited = self.link.as_ref().and_then(|link| link.awaited.get(&of));
+        let id = match awaited.copied() {
+            Some(Awaited::Write(id)) => id,
+            // Zeroes of a rebuild.
+            Some(Awaited::Copy { zero: true, .. }) => return,
+            Some(_) | None => {
+                self.close_link(LinkFault::Protocol);
+                return;
+            }
+        };
+        if let Some(writing) = self.requests.writes.get_mut(&id).filter(|writing| writing.twin == Twin::Sent)
+        {
+            writing.twin = Twin::Got;
+        }
+        self.write_moved(id);
+    }
+
     /// Acknowledges without the twin: the map remembers all that the twin may lack.
     pub(crate) fn go_alone(&mut self) {
         self.needs_twin = false;
         self.moved = true;
         self.lost_unstable();
         self.unstable_at = None;
+        self.journal_lost();
+        self.journal.settled();
         self.ghosts_dirty();
         let forget = self.config.faults.forget_unstable_on_put_out;
         let mut open = Vec::new();
@@ -376,6 +405,9 @@ impl Mirror {
     }
 
     pub(crate) fn write_twin_done(&mut self, id: u64) {
+        if self.journal_written(id) {
+            return;
+        }
         if let Some(writing) = self.requests.writes.get_mut(&id) {
             writing.twin = Twin::Done;
         }
@@ -424,7 +456,16 @@ impl Mirror {
         let rebuilt = rebuilt || self.config.faults.finish_with_map;
         let next = match finish.stage {
             FinishStage::Draining { before } => {
-                let drained = self.requests.writes.keys().next().is_none_or(|oldest| *oldest >= before);
+                let oldest = self
+                    .requests
+                    .writes
+                    .keys()
+                    .next()
+                    .copied()
+                    .into_iter()
+                    .chain(self.journal.oldest())
+                    .min();
+                let drained = oldest.is_none_or(|oldest| oldest >= before);
                 (drained && rebuilt).then(|| FinishStage::Flushing { round: self.flushes.want_next() })
             }
             FinishStage::Flushing { round } if self.flushes.joint_done >= round && rebuilt => {

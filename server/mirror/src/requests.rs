@@ -3,6 +3,7 @@
 use crate::action::{Action, Data, OpId};
 use crate::config::REQUESTS_MAX;
 use crate::input::{LocalFault, Range, RequestId};
+use crate::journal::Trailing;
 use crate::log::{Heat, blocks};
 use crate::mend::Mend;
 use crate::mirror::{Mirror, Op};
@@ -13,6 +14,7 @@ use peer::block::{Body, PAYLOAD_BYTES_MAX, SECTOR_BYTES, ZERO_BYTES_MAX};
 use peer::control::Role;
 use std::collections::{BTreeMap, VecDeque};
 use wire::Time;
+use wire::traffic::WriteMode;
 
 /// errno of a failed request.
 pub(crate) const EIO: i32 = 5;
@@ -64,6 +66,8 @@ pub(crate) enum Twin {
     /// Not begun, or the link is away: sent when it is back.
     NotSent,
     Sent,
+    /// The twin has received it and will write it (semi-synchronous).
+    Got,
     Done,
     /// The dirty map remembers instead.
     NotNeeded,
@@ -126,7 +130,8 @@ impl Mirror {
             self.act(Action::Reply { request, errno: EINVAL });
             return;
         }
-        let room = self.requests.count() + self.flushes.waiting() < REQUESTS_MAX;
+        let flushes = self.flushes.waiting() + self.journal.flushing();
+        let room = self.requests.count() + flushes < REQUESTS_MAX;
         match self.role {
             Role::Standby | Role::Fenced => self.act(Action::Reply { request, errno: EIO }),
             Role::Activating | Role::Active | Role::Deactivating if !room => {
@@ -193,7 +198,8 @@ impl Mirror {
     /// Whether the twin may lack what this side has in a range, while a promotion of the twin would be right.
     fn is_unsure(&self, range: Range) -> bool {
         let (first, count) = blocks(range.offset, u64::from(range.length));
-        self.needs_twin && !self.through && (first..first + count).any(|block| self.map.is_set(block))
+        let settled = self.through || self.asynchronous();
+        self.needs_twin && !settled && (first..first + count).any(|block| self.map.is_set(block))
     }
 
     fn begin_read(&mut self, request: RequestId, range: Range, began: Time) {
@@ -282,6 +288,7 @@ impl Mirror {
             Content::Zeroes { unmap } => (Body::Zero { offset, length, unmap }, None),
         };
         let sequence = self.send(body, data);
+        self.journal.sent();
         if let Some(link) = &mut self.link {
             link.awaited.insert(sequence, Awaited::Write(id));
         }
@@ -306,31 +313,63 @@ impl Mirror {
     /// Replies to and releases a write as far as both disks have come.
     pub(crate) fn write_moved(&mut self, id: u64) {
         let acknowledges_alone = !self.needs_twin || self.config.faults.ack_before_twin;
+        let (mode, most) = (self.config.timing.mode, self.config.timing.journal_bytes);
         let (needs_twin, now) = (self.needs_twin, self.now);
         let Some(writing) = self.requests.writes.get_mut(&id) else { return };
         let Some(errno) = writing.local else { return };
         let twin_has = matches!(writing.twin, Twin::Done | Twin::NotNeeded);
+        let zeroes = writing.content != Content::Payload;
+        // Through the twin, its disk is the only one that counts.
+        let synchronous = mode == WriteMode::Synchronous || self.through;
+        let room = !synchronous && self.journal.has_room(writing.range.length, zeroes, most);
+        let early = match mode {
+            WriteMode::Synchronous => false,
+            WriteMode::SemiSynchronous => room && writing.twin == Twin::Got,
+            WriteMode::Asynchronous => room,
+        };
+        let on_its_way = matches!(writing.twin, Twin::Sent | Twin::Got);
+        let acknowledges_alone = acknowledges_alone && (synchronous || room || !on_its_way);
         // In sync an error is not told while the engine may move the work to the twin, which has the write (C5).
         let hold_ended = !needs_twin || now.since(writing.began) >= HELD_US;
         let errno = if self.config.faults.through_unasked && twin_has { 0 } else { errno };
-        let due = if errno == 0 { twin_has || acknowledges_alone } else { hold_ended };
+        let due = if errno == 0 { twin_has || early || acknowledges_alone } else { hold_ended };
         let first = !writing.replied && due;
         writing.replied |= due;
         let (request, began, ends) = (writing.request, writing.began, twin_has && writing.replied);
+        let trails = writing.replied && errno == 0 && !synchronous;
+        if !writing.replied && errno == 0 && !synchronous && !room {
+            self.journal.waiting.insert(id);
+        }
         if first {
             self.paced(began);
             self.flushes.write_answered();
-            // A write that the twin still lacks keeps its payload only until here; see `twin_lost`.
+            // A write that the twin still lacks keeps its payload only until here; see `journal_lost`.
             self.reply(request, errno);
         }
-        if ends {
+        if ends || trails {
             let Some(done) = self.requests.writes.remove(&id) else { return };
-            let range = done.range;
-            if !self.through {
+            self.write_ended(id, &done);
+        }
+    }
+
+    /// A write is answered and has ended here: others may follow in its range. The twin takes them in the order of sending.
+    fn write_ended(&mut self, id: u64, done: &Writing) {
+        let (range, began) = (done.range, done.began);
+        match done.twin {
+            Twin::Sent | Twin::Got => {
+                let zeroes = done.content != Content::Payload;
+                self.journal.add(id, Trailing { range, began, zeroes });
+            }
+            Twin::NotSent => {
+                self.record_lost(range, began);
+                self.log.unpin(range.offset, u64::from(range.length), false);
+            }
+            Twin::Done | Twin::NotNeeded if self.through => {}
+            Twin::Done | Twin::NotNeeded => {
                 self.log.unpin(range.offset, u64::from(range.length), done.twin == Twin::Done);
             }
-            self.release_claim(id);
         }
+        self.release_claim(id);
     }
 
     pub(crate) fn read_granted(&mut self, id: u64) {
@@ -476,15 +515,26 @@ impl Mirror {
             return None;
         }
         let writes = &self.requests.writes;
-        let issued = writes.values().filter(|writing| writing.issued && !writing.replied);
-        let issued = issued.filter(|writing| matches!(writing.twin, Twin::NotSent | Twin::Sent));
+        let waits = |writing: &&Writing| match writing.twin {
+            Twin::NotSent | Twin::Sent | Twin::Got => !writing.replied,
+            Twin::Done | Twin::NotNeeded => false,
+        };
+        let issued = writes.values().filter(|writing| writing.issued).filter(waits);
         // Without room in the log only a flush of both disks helps.
         let no_room =
             self.requests.no_room.iter().filter_map(|id| writes.get(id)).filter(|_| self.needs_twin);
         let oldest = issued.chain(no_room).map(|writing| writing.began).min();
+        // An asynchronous twin may be as far behind as there is room: only those who wait for room wait for it.
+        let promised = self.journal.since().filter(|_| !self.asynchronous());
         let asked = self.requests.mends.values().filter(|mend| mend.request.is_some());
         let asked = asked.map(|mend| mend.began).min();
         let unsure = self.requests.unsure.iter().map(|(_, _, since)| *since).min();
-        oldest.into_iter().chain(asked).chain(unsure).chain(self.flushes.waiting_since()).min()
+        oldest
+            .into_iter()
+            .chain(promised)
+            .chain(asked)
+            .chain(unsure)
+            .chain(self.flushes.waiting_since())
+            .min()
     }
 }

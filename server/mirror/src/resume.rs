@@ -8,8 +8,9 @@
 //! meanwhile. Which blocks were unstable is not known: every block of a hot extent counts as unstable.
 //!
 //! Alone the hot extents are dirty and suspect, as after any other end. So they are in sync where something is uncertain: this
-//! term has not yet joined its twin, or the front end cannot tell what is unanswered. In sync with a disk that had failed
-//! nothing goes on: the twin may be the only one to have what that lost.
+//! term has not yet joined its twin, the front end cannot tell what is unanswered, or writes are answered before the twin has
+//! written them (C4): which ones it still owes died with the process, and the twin's own process may have died too. In sync
+//! with a disk that had failed nothing goes on: the twin may be the only one to have what that lost.
 
 use crate::config::MirrorConfig;
 use crate::input::{Range, RequestId};
@@ -21,6 +22,7 @@ use crate::requests::{Content, Twin, Writing};
 use peer::block::{PAYLOAD_BYTES_MAX, ZERO_BYTES_MAX};
 use peer::control::Role;
 use std::collections::BTreeSet;
+use wire::traffic::WriteMode;
 use wire::{Incarnation, Time};
 
 /// What must outlive the process, and need not outlive the host. The shell keeps it where a successor finds it, before it
@@ -90,7 +92,11 @@ impl Mirror {
             return None;
         }
         let faulty = config.faults.resume_without_unstable;
-        let known = (!alone && kept.unstable_at.is_some() && unanswered.is_some()).then(|| area.map.clone());
+        // What was answered before the twin had written it is known to nobody else.
+        let synchronous =
+            config.timing.mode == WriteMode::Synchronous || config.faults.resume_without_trailing;
+        let joined = kept.unstable_at.is_some() && synchronous;
+        let known = (!alone && joined && unanswered.is_some()).then(|| area.map.clone());
         let mut it = Mirror::new(config, area, now);
         if let Some(map) = known {
             it.map = map;
@@ -102,6 +108,9 @@ impl Mirror {
         it.role = Role::Active;
         it.needs_twin = !alone;
         it.unstable_at = kept.unstable_at.filter(|_| !alone);
+        if it.asynchronous() && !alone && it.map.count() > 0 {
+            it.journal.unknown(it.config.timing.journal_bytes, now);
+        }
         it.lease = Lease::resumed(kept, !alone, now);
         for range in unanswered.unwrap_or_default() {
             it.expect_again(*range);

@@ -91,7 +91,8 @@ impl Mirror {
 
     fn settle_drained(&mut self) {
         let hasty = self.config.faults.session_without_drain;
-        if (!self.applied.is_empty() || !self.undo.is_quiet()) && !hasty {
+        let applied = self.applied.is_empty() && self.barriers.is_empty();
+        if (!applied || !self.undo.is_quiet()) && !hasty {
             return;
         }
         self.moved = true;

@@ -71,6 +71,7 @@ impl Mirror {
             undone: self.sb.undone,
             verify: self.verify_status(),
             last_verify: self.last_verify.clone(),
+            behind: self.behind(),
         }
     }
 
@@ -145,7 +146,11 @@ impl Mirror {
     #[doc(hidden)]
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.role == Role::Active && self.equal() && self.rebuild.is_none() && self.finish.is_none()
+        self.role == Role::Active
+            && self.equal()
+            && self.rebuild.is_none()
+            && self.finish.is_none()
+            && self.journal.is_passed()
     }
 
     /// Tells the node process if there is something to tell.
@@ -194,7 +199,9 @@ impl Mirror {
     /// When the next status may be due: while progress is made, and when what was told last is out of date.
     fn status_deadline(&self) -> Option<Time> {
         let old = self.told.last.as_ref().is_some_and(|last| {
-            last.dirty_blocks != self.map.count() || last.mended_blocks != self.mended_blocks
+            last.dirty_blocks != self.map.count()
+                || last.mended_blocks != self.mended_blocks
+                || last.behind != self.behind()
         });
         let works = self.rebuild.is_some() || self.verify.is_some();
         let busy = self.told.present && (old || works || self.waiting_since().is_some());

@@ -38,7 +38,7 @@ fn run(seed: u64, steps: usize, faults: Faults) -> Result<World, (String, Vec<St
 #[test]
 fn random_schedules_lose_nothing_and_heal() {
     let first: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let many: u64 = std::env::var("SEEDS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(25);
+    let many: u64 = std::env::var("SEEDS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(70);
     let (mut acknowledged, mut switches, mut rebuilds, mut mended, mut replaced) = (0, 0, 0, 0, 0);
     for seed in first..first + many {
         match run(seed, 4_000, Faults::default()) {
@@ -77,6 +77,7 @@ fn bugs_of_a_successor_are_found() {
     let outcome = catch_unwind(|| {
         found("resume_without_ghosts", Faults { resume_without_ghosts: true, ..none }, 400);
         found("resume_without_unstable", Faults { resume_without_unstable: true, ..none }, 400);
+        found("resume_without_trailing", Faults { resume_without_trailing: true, ..none }, 400);
     });
     drop(std::panic::take_hook());
     if let Err(panic) = outcome {

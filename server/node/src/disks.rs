@@ -346,6 +346,7 @@ fn options(
         node_grace_ms: config.timing.node_grace_ms.into(),
         io_limit_ms: config.timing.io_limit_ms.into(),
         encrypt: config.encrypts(set),
+        mode: found.map(|set| set.traffic.mode).unwrap_or_default(),
         pack: found.is_some_and(|set| set.traffic.pack),
         kept: true,
         log: Some(data.disk_log(set)),

@@ -106,6 +106,11 @@ pub enum Body {
     Verify { offset: u64, hashes: Vec<[u8; HASH_BYTES]> },
     /// The blocks that are.
     Verified { of: u64, odd: Vec<Odd> },
+    /// The write has come whole and will be written, whatever becomes of the link (semi-synchronous sets, C4).
+    Got { of: u64 },
+    /// Nothing that follows is written before everything that came earlier is on stable storage; answered by `Flushed`
+    /// (asynchronous sets, C4).
+    Barrier,
 }
 
 /// A block that is not what the sender of `Verify` has.
@@ -207,7 +212,9 @@ impl Frame {
             | Body::Zero { .. }
             | Body::Verify { .. }
             | Body::Verified { .. }
-            | Body::Read { .. } => 0,
+            | Body::Read { .. }
+            | Body::Barrier
+            | Body::Got { .. } => 0,
         }
     }
 
@@ -236,6 +243,8 @@ impl Frame {
             }
             Body::SessionStored
             | Body::Written { .. }
+            | Body::Got { .. }
+            | Body::Barrier
             | Body::Flush
             | Body::Flushed { .. }
             | Body::Copied { .. }

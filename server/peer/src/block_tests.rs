@@ -59,6 +59,8 @@ fn frames() -> Vec<Frame> {
         Body::Zero { offset: 512, length: ZERO_BYTES_MAX, unmap: true },
         Body::Read { offset: 512, length: 1536 },
         Body::ReadData { of: 9, length: 1536 },
+        Body::Got { of: 10 },
+        Body::Barrier,
     ];
     let number = |(i, body)| Frame { epoch: Epoch(3), session: Session(8), sequence: i as u64 + 1, body };
     bodies.into_iter().enumerate().map(number).collect()

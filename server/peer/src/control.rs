@@ -254,6 +254,18 @@ pub struct DiskStatus {
     /// The last verification that ended in the life of this process, for the event.
     #[serde(default)]
     pub last_verify: Option<VerifyResult>,
+    /// As active side of an asynchronous set in sync: what was acknowledged and the twin has not said to have written.
+    #[serde(default)]
+    pub behind: Option<Behind>,
+}
+
+/// How far behind an asynchronous twin may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Bytes of acknowledged writes.
+    pub bytes: u64,
+    /// When the oldest of them was asked.
+    pub since: Time,
 }
 
 /// A version of a copy that is kept while, and after, a rebuild overwrites it.

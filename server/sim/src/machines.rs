@@ -212,6 +212,7 @@ impl World {
             node_grace_us: u64::from(self.config.timing.node_grace_ms) * 1_000,
             cool_us: self.cool,
             io_limit_us: u64::from(self.config.timing.io_limit_ms) * 1_000,
+            mode: self.config.set(set).map(|set| set.traffic.mode).unwrap_or_default(),
             ..MirrorTiming::default()
         };
         let config = MirrorConfig {

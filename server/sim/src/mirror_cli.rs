@@ -4,20 +4,24 @@ use serde_json::json;
 use sim::pair::{self, Ended, Focus, Options};
 use std::process::ExitCode;
 use std::time::Instant;
+use wire::traffic::WriteMode;
 
 const USAGE: &str = "\
 usage: sim mirror SEED [--bug NAME] [--whole]      one run, traced; a failing one is shrunk first, but for --whole
        sim mirror --seeds N [--from S] [--fresh] [--jobs J] [--keep-going] [--bug NAME]
-                  [--focus disk|set-back|right]
+                  [--focus disk|set-back|right] [--mode M]
        sim mirror --bugs [--jobs J]                each bug put back until it is found
        sim mirror --rejoin [--seeds N] [--from S] [--near K] [--jobs J]
                                                    the standby returns to a survivor with a map: every fault after every
                                                    step of N schedules, and every second one after each of the K next steps
        sim mirror show [--seeds N] [--jobs J]      seeds and bugs; the last line is JSON
+the mode is one of sync (unless said), semi, async
 exit codes: 0 ok, 1 a bug not found, 2 wrong arguments, 129 a failing seed";
 
 /// Seeds of a run that names no number.
 const SEEDS: u64 = 10_000;
+/// Of the seeds of synchronous sets so many for one of another mode.
+const MODES_PART: u64 = 4;
 /// A failing seed.
 const FAILED: u8 = 129;
 
@@ -30,6 +34,7 @@ struct Arguments {
     near: Option<u64>,
     bug: Option<String>,
     focus: Option<String>,
+    mode: WriteMode,
     words: Vec<String>,
 }
 
@@ -45,6 +50,14 @@ impl Arguments {
                 "--jobs" => found.jobs = Some(number()?),
                 "--near" => found.near = Some(number()?),
                 "--focus" => found.focus = Some(words.next()?.clone()),
+                "--mode" => {
+                    found.mode = match words.next()?.as_str() {
+                        "sync" => WriteMode::Synchronous,
+                        "semi" => WriteMode::SemiSynchronous,
+                        "async" => WriteMode::Asynchronous,
+                        _ => return None,
+                    };
+                }
                 "--bug" => found.bug = Some(words.next()?.clone()),
                 "--fresh" | "--keep-going" | "--bugs" | "--rejoin" | "--whole" | "show" => {
                     found.words.push(word.clone());
@@ -59,6 +72,10 @@ impl Arguments {
         self.words.iter().any(|known| known == word)
     }
 
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(SEEDS)
+    }
+
     fn jobs(&self) -> u64 {
         self.jobs.unwrap_or(1)
     }
@@ -68,6 +85,7 @@ impl Arguments {
     }
 
     fn options(&self) -> Option<Options> {
+        let mode = self.mode;
         let focus = match self.focus.as_deref() {
             None => None,
             Some("disk") => Some(Focus::BadDisk),
@@ -75,9 +93,9 @@ impl Arguments {
             Some("right") => Some(Focus::Right),
             Some(_) => return None,
         };
-        let Some(name) = &self.bug else { return Some(Options { focus, ..Options::default() }) };
+        let Some(name) = &self.bug else { return Some(Options { focus, mode, ..Options::default() }) };
         let bug = pair::bugs().into_iter().find(|bug| bug.name == name)?;
-        Some(Options { bug: bug.faults, focus: bug.focus, ..Options::default() })
+        Some(Options { bug: bug.faults, focus: bug.focus, mode, ..Options::default() })
     }
 }
 
@@ -101,7 +119,7 @@ pub fn main(words: &[String]) -> ExitCode {
     } else if let Some(seed) = arguments.seed {
         one(seed, &arguments, &options)
     } else if arguments.seeds.is_some() {
-        let (summary, failed) = many(&arguments, &options);
+        let (summary, failed) = many(&arguments, &options, arguments.seeds());
         println!("{summary}");
         ExitCode::from(if failed { FAILED } else { 0 })
     } else {
@@ -148,8 +166,8 @@ fn text_of(ended: &Ended) -> String {
     )
 }
 
-fn many(arguments: &Arguments, options: &Options) -> (serde_json::Value, bool) {
-    let (from, seeds) = (arguments.first(), arguments.seeds.unwrap_or(SEEDS));
+fn many(arguments: &Arguments, options: &Options, seeds: u64) -> (serde_json::Value, bool) {
+    let from = arguments.first();
     println!("seeds {from} to {}", from + seeds - 1);
     let began = Instant::now();
     let (mut done, mut sum, mut failed) = (0_u64, Ended::default(), Vec::new());
@@ -191,6 +209,14 @@ fn many(arguments: &Arguments, options: &Options) -> (serde_json::Value, bool) {
     (summary, !failed.is_empty())
 }
 
+fn name(bug: &pair::Bug) -> String {
+    match bug.mode {
+        WriteMode::Synchronous => bug.name.into(),
+        WriteMode::SemiSynchronous => format!("{} (semi)", bug.name),
+        WriteMode::Asynchronous => format!("{} (async)", bug.name),
+    }
+}
+
 fn put_back(arguments: &Arguments) -> (Vec<serde_json::Value>, usize) {
     let mut found = Vec::new();
     let all = pair::bugs();
@@ -198,10 +224,10 @@ fn put_back(arguments: &Arguments) -> (Vec<serde_json::Value>, usize) {
         match pair::find_bug(*bug, pair::BUG_SEEDS, arguments.jobs()) {
             Some((tried, ended)) => {
                 let failure: String = ended.failure.unwrap_or_default().chars().take(120).collect();
-                println!("{:28} seed {:>6}: {failure}", bug.name, ended.seed);
-                found.push(json!({ "bug": bug.name, "seed": ended.seed, "seeds": tried }));
+                println!("{:28} seed {:>6}: {failure}", name(bug), ended.seed);
+                found.push(json!({ "bug": name(bug), "seed": ended.seed, "seeds": tried }));
             }
-            None => println!("{:28} NOT FOUND in {} seeds", bug.name, pair::BUG_SEEDS),
+            None => println!("{:28} NOT FOUND in {} seeds", name(bug), pair::BUG_SEEDS),
         }
     }
     (found, all.len())
@@ -228,7 +254,16 @@ fn rejoin(arguments: &Arguments) -> ExitCode {
 }
 
 fn show(arguments: &Arguments) -> ExitCode {
-    let (mut summary, failed) = many(arguments, &Options::default());
+    let (mut summary, mut failed) = many(arguments, &Options::default(), arguments.seeds());
+    for (name, mode) in [("semi", WriteMode::SemiSynchronous), ("async", WriteMode::Asynchronous)] {
+        let (other, wrong) =
+            many(arguments, &Options { mode, ..Options::default() }, arguments.seeds() / MODES_PART);
+        failed |= wrong;
+        if let Some(fields) = summary.as_object_mut() {
+            fields.insert(format!("{name}_seeds"), other["seeds"].clone());
+            fields.insert(format!("{name}_violations"), other["violations"].clone());
+        }
+    }
     let (found, all) = put_back(arguments);
     if let Some(fields) = summary.as_object_mut() {
         fields.insert("bugs_found".into(), found.len().into());

@@ -67,6 +67,8 @@ pub struct Oracle {
     /// Candidates of each sector in the order of their issue.
     sectors: BTreeMap<u64, Vec<WriteNumber>>,
     acknowledged: u64,
+    /// A durable write rules out for ever what came before it.
+    prunes: bool,
     /// Unanswered writes that another copy may hold, and when a holder began to serve without them.
     revenants: BTreeMap<WriteNumber, u64>,
 }
@@ -81,12 +83,29 @@ impl Default for Oracle {
             volatile: BTreeSet::new(),
             sectors: BTreeMap::new(),
             acknowledged: 0,
+            prunes: true,
             revenants: BTreeMap::new(),
         }
     }
 }
 
 impl Oracle {
+    /// `lasting`: what was flushed is on every copy, so that nothing older is ever seen again.
+    #[must_use]
+    pub fn new(lasting: bool) -> Oracle {
+        Oracle { prunes: lasting, ..Oracle::default() }
+    }
+
+    /// A copy takes over that may lack anything by its user's choice: nothing is guaranteed until it shows what it has.
+    pub fn forgive(&mut self) {
+        for (_, write) in self.writes.iter_mut().filter(|(number, _)| number.0 > 0) {
+            (write.copies, write.durable) = (0, false);
+        }
+        if let Some(zeros) = self.writes.get_mut(&WriteNumber(0)) {
+            (zeros.copies, zeros.durable) = (BOTH, false);
+        }
+    }
+
     fn tick(&mut self) -> u64 {
         self.tick += 1;
         self.tick
@@ -101,7 +120,7 @@ impl Oracle {
         self.writes.insert(number, write);
         for s in sector..sector + sectors {
             let mut list = self.sectors.remove(&s).unwrap_or_else(|| vec![WriteNumber(0)]);
-            if list.len() >= CANDIDATES {
+            if self.prunes && list.len() >= CANDIDATES {
                 self.prune(&mut list);
             }
             list.push(number);
@@ -327,6 +346,7 @@ impl Oracle {
         let Some(mut list) = self.sectors.remove(&sector) else { return };
         // What came after the content shown is gone; what came before may be uncovered by another loss of power.
         if !list.contains(&found) {
+            list.retain(|w| !self.supersedes(*w, found));
             list.push(found);
         }
         let place = list.iter().position(|w| *w == found).unwrap_or(0);

@@ -1,12 +1,15 @@
 //! The world of two mirrors: fixed seeds, fresh ones, the pattern of the rejoin, and every bug put back is found.
 
 use sim::pair::{self, Options};
+use wire::traffic::WriteMode;
 
 /// Seeds that each found a fault of the mirror when its world was young (or of the world: they are kept for the ways they go).
 const FIXED: [u64; 26] = [
     2, 5, 37, 83, 786, 959, 1469, 1698, 2929, 6316, 7430, 8135, 9194, 9932, 10405, 10530, 11193, 11356,
     11869, 13884, 14633, 15541, 16012, 16645, 17084, 18278,
 ];
+/// Of semi-synchronous and asynchronous sets.
+const MODES: [u64; 3] = [1448, 18020, 46933];
 /// Seeds that are run in any case, from 1 on.
 const FIRST: u64 = 500;
 /// Fresh ones: seconds without optimisation.
@@ -15,19 +18,28 @@ const FRESH: u64 = 1_000;
 const BUG_SEEDS: u64 = 12_000;
 const JOBS: u64 = 2;
 
-fn none_fails(seeds: &[u64]) {
-    let one = |place: u64| pair::run(seeds[place as usize], Options::default());
+fn none_fails(seeds: &[u64], mode: WriteMode) {
+    let one = |place: u64| pair::run(seeds[place as usize], Options { mode, ..Options::default() });
     pair::run_many(seeds.len() as u64, JOBS, one, |ended| {
         let again = format!("cargo run --release -p sim -- mirror {}", ended.seed);
-        assert_eq!(ended.failure, None, "seed {}: {again}", ended.seed);
+        assert_eq!(ended.failure, None, "{mode:?}, seed {}: {again}", ended.seed);
         true
     });
 }
 
 #[test]
 fn fixed_seeds() {
-    none_fails(&FIXED);
-    none_fails(&(1..=FIRST).collect::<Vec<_>>());
+    none_fails(&FIXED, WriteMode::Synchronous);
+    none_fails(&(1..=FIRST).collect::<Vec<_>>(), WriteMode::Synchronous);
+}
+
+/// The other ways to acknowledge: what each promises, and what it does not (C4).
+#[test]
+fn semi_synchronous_and_asynchronous_seeds() {
+    for mode in [WriteMode::SemiSynchronous, WriteMode::Asynchronous] {
+        none_fails(&MODES, mode);
+        none_fails(&(1..=FIRST).collect::<Vec<_>>(), mode);
+    }
 }
 
 #[test]
@@ -35,7 +47,10 @@ fn fresh_seeds() {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let from = since.expect("a clock after 1970").as_secs() * 1_000_000;
     println!("fresh seeds from {from}");
-    none_fails(&(from..from + FRESH).collect::<Vec<_>>());
+    none_fails(&(from..from + FRESH).collect::<Vec<_>>(), WriteMode::Synchronous);
+    for mode in [WriteMode::SemiSynchronous, WriteMode::Asynchronous] {
+        none_fails(&(from..from + FRESH / 2).collect::<Vec<_>>(), mode);
+    }
 }
 
 #[test]
@@ -67,9 +82,9 @@ fn a_standby_returns_to_a_survivor_with_a_map_whatever_breaks_after_any_step() {
 #[test]
 fn bugs_put_back_are_found() {
     for bug in pair::bugs() {
-        let found = pair::find_bug(bug, BUG_SEEDS, JOBS);
-        let (tried, ended) =
-            found.unwrap_or_else(|| panic!("{} is not found in {BUG_SEEDS} seeds", bug.name));
+        let most = if bug.mode == WriteMode::Synchronous { BUG_SEEDS } else { 4 * BUG_SEEDS };
+        let found = pair::find_bug(bug, most, JOBS);
+        let (tried, ended) = found.unwrap_or_else(|| panic!("{} is not found in {most} seeds", bug.name));
         println!("{}: seed {} of {tried}: {:?}", bug.name, ended.seed, ended.failure);
     }
 }

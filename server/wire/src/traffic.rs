@@ -1,9 +1,25 @@
-//! How the blocks of a mirror set travel between the servers (C11).
+//! How the blocks of a mirror set travel between the servers, and when a write is acknowledged (C4, C11).
 
 use crate::config::{ClusterConfig, LinkConfig, LinkKind};
 use crate::ids::SetId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+
+/// When a write is acknowledged in sync (C4). A flush is acknowledged when both disks have done it, in every mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteMode {
+    /// Written on both disks (or in their caches).
+    #[default]
+    Synchronous,
+    /// Written on the own disk, and received whole by the twin's disk process, which writes it whatever becomes of the link.
+    /// Any single failure loses nothing; the active server and, before it has written, the twin's disk process or disk
+    /// failing together lose what was acknowledged since the last flush.
+    SemiSynchronous,
+    /// Written on the own disk, a flush flushed there; the twin follows in the same order, as far behind as a bounded journal
+    /// allows (32 MiB). The loss of the active server may take that much of what was acknowledged with it, flushed or not; the
+    /// twin's copy is always an earlier state: what a disk could hold after a loss of power at that moment.
+    Asynchronous,
+}
 
 /// Chosen for each mirror set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +30,9 @@ pub struct Traffic {
     /// Blocks are packed (LZ4) where that makes them smaller: for slow links.
     #[serde(default)]
     pub pack: bool,
+    /// When a write is acknowledged.
+    #[serde(default)]
+    pub mode: WriteMode,
 }
 
 /// A network with room for two hosts only is a cable between them, or set up as one.
@@ -63,7 +82,7 @@ mod tests {
             port: 1,
             source: NodeId(1),
             front: crate::config::FrontConfig::default(),
-            traffic: Traffic { encrypt, pack: false },
+            traffic: Traffic { encrypt, ..Traffic::default() },
         };
         let config = ClusterConfig {
             version: 1,

@@ -112,6 +112,7 @@ impl Host {
             lease_ms: 1_300,
             node_grace_ms: 10_000,
             io_limit_ms: 3_000,
+            mode: wire::traffic::WriteMode::Synchronous,
             encrypt: false,
             pack: false,
             key_file: folder.join("key"),

@@ -6,6 +6,7 @@
 
 mod exports;
 mod host;
+mod modes;
 mod nbd;
 mod scenarios;
 mod undo;
@@ -40,13 +41,15 @@ fn main() {
             .chain(exports::ALL)
             .chain(verify::ALL)
             .chain(undo::ALL)
+            .chain(modes::ALL)
             .for_each(|(name, _)| println!("{name}: test"));
         return;
     }
     assert!(rustix::process::geteuid().is_root(), "these tests mount file systems: run them as root");
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let mut count = 0;
-    for (name, scenario) in scenarios::ALL.iter().chain(exports::ALL).chain(verify::ALL).chain(undo::ALL) {
+    let all = scenarios::ALL.iter().chain(exports::ALL).chain(verify::ALL).chain(undo::ALL).chain(modes::ALL);
+    for (name, scenario) in all {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             let began = Instant::now();
             // A panic ends the program with 101; what was started is taken down by the hosts' drop.

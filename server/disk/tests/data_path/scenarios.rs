@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use wire::traffic::WriteMode;
 use wire::{Epoch, Generation, NodeId};
 
 /// Every story.
@@ -250,6 +251,8 @@ fn text_in_sync(encrypt: bool, pack: bool) -> (bool, u64) {
         // One wants the one, the other the other: either is enough.
         options.encrypt = encrypt && options.side == NodeId(1);
         options.pack = pack && options.side == NodeId(2);
+        // Semi-synchronous in half of the runs: what is flushed is on both all the same.
+        options.mode = if pack { WriteMode::SemiSynchronous } else { WriteMode::Synchronous };
     });
     let cable = Cable::new(near, far, pair.one.options.port);
     pair.build();

@@ -406,6 +406,7 @@ impl World {
             undone: false,
             verify: None,
             last_verify: None,
+            behind: None,
         };
         if always || disk.said.as_ref() != Some(&status) {
             disk.said = Some(status.clone());

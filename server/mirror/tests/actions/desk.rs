@@ -6,6 +6,7 @@ use mirror::layout::{self, Format};
 use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
 use peer::block::{Body, Frame, Hello};
 use peer::control::{DiskOrder, Done, FromDisk, Ticket, ToDisk};
+use wire::traffic::WriteMode;
 use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId, Time};
 
 pub const SIZE: u64 = 64 << 20;
@@ -35,6 +36,14 @@ impl Desk {
     }
 
     pub fn of_size(size: u64, faults: Faults) -> Desk {
+        Desk::made(size, WriteMode::Synchronous, faults)
+    }
+
+    pub fn with(mode: WriteMode) -> Desk {
+        Desk::made(SIZE, mode, Faults::default())
+    }
+
+    fn made(size: u64, mode: WriteMode, faults: Faults) -> Desk {
         let format = Format { cluster: [1; 16], set: SetId(1), side: NodeId(1), size };
         let area = ControlArea::read(&layout::format(format).unwrap()).unwrap();
         let config = MirrorConfig {
@@ -42,7 +51,7 @@ impl Desk {
             set: SetId(1),
             side: NodeId(1),
             incarnation: Incarnation([1; 16]),
-            timing: MirrorTiming::default(),
+            timing: MirrorTiming { mode, ..MirrorTiming::default() },
             hot_max: peer::block::HOT_MAX,
             faults,
         };
@@ -193,7 +202,11 @@ impl Desk {
 
     /// Active in epoch 1, alone, with the first generation and an unlimited lease.
     pub fn active_alone(size: u64, faults: Faults) -> Desk {
-        let mut desk = Desk::of_size(size, faults);
+        Desk::of_size(size, faults).activated()
+    }
+
+    fn activated(self) -> Desk {
+        let mut desk = self;
         let order = DiskOrder::Activate { epoch: Epoch(1), alone: true, generation: G1 };
         assert_eq!(desk.order(order), ["flush"]);
         assert_eq!(desk.local(), ["store superblock"]);
@@ -306,7 +319,15 @@ fn data_word(data: Data) -> String {
 
 /// In sync: the first build is gone through by hand, with one page of the map in use.
 pub fn in_sync(faults: Faults) -> Desk {
-    let mut desk = Desk::active_alone(SIZE, faults);
+    built(Desk::active_alone(SIZE, faults))
+}
+
+/// The same in another way to acknowledge.
+pub fn in_sync_with(mode: WriteMode) -> Desk {
+    built(Desk::with(mode).activated())
+}
+
+fn built(mut desk: Desk) -> Desk {
     assert_eq!(desk.meet(&[], true), [""; 0]);
     // Full build: pages, base, mark, then all runs.
     assert_eq!(desk.order(DiskOrder::AllowRebuild { allowed: true }), ["done", "store page"]);

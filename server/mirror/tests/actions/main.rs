@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
 
 mod desk;
+mod modes;
 
 use desk::{Desk, G1, G2, SIZE, in_sync};
 use mirror::input::{LocalFault, LocalResult, PayloadId, Range, RequestId};

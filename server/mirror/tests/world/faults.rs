@@ -5,6 +5,7 @@ use mirror::action::Data;
 use mirror::input::LocalFault;
 use mirror::{Action, Input, Mirror};
 use std::collections::VecDeque;
+use wire::traffic::WriteMode;
 
 impl World {
     /// Power loss.
@@ -46,6 +47,13 @@ impl World {
             }
         }
         let kept = self.sides[side].mirror.as_ref().map(Mirror::kept);
+        if self.mode == WriteMode::SemiSynchronous {
+            // What was only promised goes with the process: it is lost if the other side is lost too.
+            let it = &mut self.sides[side];
+            for (least, found) in it.least.iter_mut().zip(&it.disk.view) {
+                *least = (*least).min(*found);
+            }
+        }
         self.gone(side);
         let (keeps, quick) = (self.chance.one_in(2), self.chance.one_in(2));
         let delay = self.chance.below(5_000);

@@ -13,6 +13,7 @@ use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTim
 use peer::block::Frame;
 use peer::control::{DiskOrder, DiskStatus, FromDisk, Role, Ticket};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wire::traffic::WriteMode;
 use wire::{Generation, Incarnation, NodeId, SetId, Time};
 
 pub const SIZE: u64 = 8 << 20;
@@ -92,6 +93,7 @@ pub struct World {
     /// Killed processes whose successor went on serving.
     pub replaced: u64,
     lease_us: Option<u64>,
+    mode: WriteMode,
     turns: u64,
 }
 
@@ -157,6 +159,7 @@ impl World {
             mended: 0,
             replaced: 0,
             // Every third schedule has leases that lapse now and then.
+            mode: if seed.is_multiple_of(2) { WriteMode::SemiSynchronous } else { WriteMode::Synchronous },
             lease_us: seed.is_multiple_of(3).then_some(300_000),
             turns: 0,
         }
@@ -176,7 +179,7 @@ impl World {
             set: SetId(1),
             side: it.id,
             incarnation: it.incarnation,
-            timing: MirrorTiming { cool_us: 20_000, ..MirrorTiming::default() },
+            timing: MirrorTiming { cool_us: 20_000, mode: self.mode, ..MirrorTiming::default() },
             hot_max: peer::block::HOT_MAX,
             faults: self.faults,
         };
@@ -414,7 +417,13 @@ impl World {
         let (at, count) = sectors(range);
         let it = &mut self.sides[side];
         // A new write may go before an old one of the same range that is to come again; the oracle's numbers may not.
-        if it.again.iter().any(|old| it.requests.get(old).is_some_and(|asked| asked.range == Some(range))) {
+        // Nor one within a long range of zeroes whose turn had not come: its successor claims nothing for that.
+        let before = |old: Range| {
+            let ends = |one: Range| one.offset + u64::from(one.length);
+            let long = old.length > peer::block::PAYLOAD_BYTES_MAX;
+            old == range || long && old.offset < ends(range) && range.offset < ends(old)
+        };
+        if it.again.iter().any(|old| it.requests.get(old).and_then(|asked| asked.range).is_some_and(before)) {
             return;
         }
         if kind == 0 {

@@ -1,10 +1,11 @@
 //! What must hold: acknowledged writes, known differences, identical copies in the end.
 
 use super::disk::SECTORS_PER_BLOCK;
-use super::{SECTORS, World, sectors};
-use mirror::Mirror;
+use super::{SECTORS, Side, World, sectors};
 use mirror::action::OpId;
 use mirror::input::RequestId;
+use mirror::{Action, Mirror};
+use peer::block::{Body, Frame};
 use peer::control::Role;
 
 impl World {
@@ -92,6 +93,15 @@ impl World {
         }
     }
 
+    /// Nothing is on its way to a disk: semi-synchronous writes may be long after their answer.
+    fn quiet(&self) -> bool {
+        let writes = |action: &Action| matches!(action, Action::WriteLocal { .. } | Action::ZeroLocal { .. });
+        let wire = |frame: &Frame| matches!(frame.body, Body::Write { .. } | Body::Zero { .. });
+        let idle =
+            |side: &Side| side.payloads.is_empty() && !side.doing.iter().any(|(action, ..)| writes(action));
+        self.sides.iter().all(idle) && !self.wires.iter().flatten().any(|(frame, _)| wire(frame))
+    }
+
     /// Faults off: it must heal.
     pub fn settle(&mut self) {
         self.calm = true;
@@ -105,6 +115,7 @@ impl World {
                 && status.equal
                 && status.rebuild.is_none()
                 && self.sides[holder].requests.is_empty()
+                && self.quiet()
             {
                 let (a, b) = (&self.sides[0].disk, &self.sides[1].disk);
                 assert_eq!(a.view, b.view, "copies identical when all is well");

@@ -2,6 +2,7 @@
 
 use super::{Ended, Focus, Options, run, run_many};
 use mirror::Faults;
+use wire::traffic::WriteMode;
 
 /// A bug that so many seeds do not find is not found.
 pub const SEEDS: u64 = 20_000;
@@ -15,6 +16,8 @@ pub struct Bug {
     pub faults: Faults,
     /// The kind of runs that meet it.
     pub focus: Option<Focus>,
+    /// When the set acknowledges.
+    pub mode: WriteMode,
 }
 
 /// Every bug of the mirror that can be put back and that loses something here. The others (a write that is not sent again waits,
@@ -23,8 +26,11 @@ pub struct Bug {
 #[must_use]
 pub fn all() -> Vec<Bug> {
     let none = Faults::default();
-    let bug = |name, faults| Bug { name, faults, focus: None };
-    let among = |focus, name, faults| Bug { name, faults, focus: Some(focus) };
+    let that = |mode| move |name, faults| Bug { name, faults, focus: None, mode };
+    let bug = that(WriteMode::Synchronous);
+    let semi = that(WriteMode::SemiSynchronous);
+    let asynchronous = that(WriteMode::Asynchronous);
+    let among = |focus, name, faults| Bug { name, faults, focus: Some(focus), mode: WriteMode::Synchronous };
     vec![
         bug("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }),
         bug("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }),
@@ -53,6 +59,13 @@ pub fn all() -> Vec<Bug> {
         among(Focus::BadDisk, "shoulder_keeps_base", Faults { shoulder_keeps_base: true, ..none }),
         among(Focus::SetBack, "ignore_set_back", Faults { ignore_set_back: true, ..none }),
         among(Focus::SetBack, "forget_set_back", Faults { forget_set_back: true, ..none }),
+        semi("forget_trailing", Faults { forget_trailing: true, ..none }),
+        semi("drop_promised", Faults { drop_promised: true, ..none }),
+        asynchronous("forget_trailing", Faults { forget_trailing: true, ..none }),
+        asynchronous("drop_promised", Faults { drop_promised: true, ..none }),
+        asynchronous("pass_barriers", Faults { pass_barriers: true, ..none }),
+        asynchronous("skip_barriers", Faults { skip_barriers: true, ..none }),
+        asynchronous("rebuild_async_in_sync", Faults { rebuild_async_in_sync: true, ..none }),
     ]
 }
 
@@ -61,10 +74,11 @@ pub fn all() -> Vec<Bug> {
 pub fn find(bug: Bug, seeds: u64, jobs: u64) -> Option<(u64, Ended)> {
     let mut tried = 0;
     let mut found = None;
-    let with = |place| run(place + 1, Options { bug: bug.faults, focus: bug.focus, ..Options::default() });
+    let (focus, mode) = (bug.focus, bug.mode);
+    let with = |place| run(place + 1, Options { bug: bug.faults, focus, mode, ..Options::default() });
     run_many(seeds, jobs, with, |ended| {
         tried += 1;
-        let clean = || run(ended.seed, Options { focus: bug.focus, ..Options::default() }).failure.is_none();
+        let clean = || run(ended.seed, Options { focus, mode, ..Options::default() }).failure.is_none();
         if ended.failure.is_some() && found.is_none() && clean() {
             found = Some(ended);
         }

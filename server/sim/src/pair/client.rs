@@ -7,6 +7,7 @@ use mirror::Input;
 use mirror::input::{Range, RequestId};
 use peer::block::{HOT_MAX, SECTOR_BYTES};
 use std::rc::Rc;
+use wire::traffic::WriteMode;
 
 /// Requests in flight at a side: enough for chains of overlaps, few enough to be followed.
 const IN_FLIGHT: usize = 10;
@@ -95,6 +96,7 @@ impl World {
         } else {
             WriteNumber(ALIEN + self.requests)
         };
+        self.note_begun(number, (from, to), false);
         let values: Values = (from..to).map(|cell| token(number, cell as u64)).collect();
         let request = self.ask(side, Request { kind: Kind::Write(number), values });
         self.input(side, Input::Write { request, range });
@@ -111,6 +113,7 @@ impl World {
         }
         let (from, to) = cells(range);
         let number = self.oracle.write_begun(from as u64, (to - from) as u64, true);
+        self.note_begun(number, (from, to), true);
         let unmap = self.rng.percent(50);
         let request = self.ask(side, Request { kind: Kind::Write(number), values: Rc::from([]) });
         self.input(side, Input::Zero { request, range, unmap });
@@ -127,6 +130,13 @@ impl World {
         let begun = self.oracle.begun();
         let request = self.ask(side, Request { kind: Kind::Flush { begun }, values: Rc::from([]) });
         self.input(side, Input::Flush { request });
+    }
+
+    fn note_begun(&mut self, number: WriteNumber, cells: (usize, usize), zeroes: bool) {
+        if self.options.mode == WriteMode::Asynchronous && number.0 < ALIEN {
+            let tick = self.oracle.begun();
+            self.prefix.begun(number, cells, zeroes, tick);
+        }
     }
 
     fn ask(&mut self, side: usize, request: Request) -> RequestId {
@@ -163,7 +173,16 @@ impl World {
         self.check_first_answer(side);
         // A copy that is to be made equal yet is no second one: it may lack what the first had before.
         let whole = u8::from(self.sides[0].whole) | u8::from(self.sides[1].whole) << 1;
-        let in_sync = self.register.copies() & whole;
+        let asynchronous = self.options.mode == WriteMode::Asynchronous;
+        let in_sync = if asynchronous { 1 << side } else { self.register.copies() & whole };
+        if asynchronous {
+            let tick = self.oracle.begun();
+            match request.kind {
+                Kind::Write(number) => self.prefix.answered(number, tick),
+                Kind::Flush { begun } => self.prefix.flushed(begun, tick),
+                Kind::Read { .. } => {}
+            }
+        }
         let wrong = match request.kind {
             Kind::Write(number) if number.0 >= ALIEN => Some("a write begun without the right".into()),
             Kind::Write(number) => {

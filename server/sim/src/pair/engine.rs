@@ -11,6 +11,7 @@ use mirror::Input;
 use peer::control::{DiskOrder, DiskStatus, Done, FromDisk, OrderFault, Role, Ticket, ToDisk, UndoAct};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use wire::traffic::WriteMode;
 use wire::{Epoch, Generation, Incarnation, NodeId, Time};
 
 /// Microseconds between two looks of an engine.
@@ -56,8 +57,8 @@ pub(super) struct Node {
     suspect: Option<Suspect>,
 }
 
-/// Both hosts' lives and the holder's disk process.
-type Lives = ([Incarnation; 2], u64);
+/// Both hosts' lives, the holder's disk process, and that of the twin where it counts.
+type Lives = ([Incarnation; 2], u64, u64);
 
 /// How far a standby is on its way to promote itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,9 +273,17 @@ impl World {
     /// process would say so in its heartbeats; one that is away (ARCHITECTURE, "open") is no matter of the mirror.
     pub(super) fn made_equal(&mut self, side: usize) {
         (self.sides[side].whole, self.sides[side].behind) = (true, false);
+        self.prefix.shaken[side] = false;
         let held = self.register.both() && self.register.holder == Some(1 - side);
         if held && self.sides[1 - side].process.is_some() {
             self.take_for_truth(1 - side);
+            self.both_have_all();
+        }
+    }
+
+    /// Both copies are equal: each has everything that was acknowledged, an asynchronous one but for what comes since.
+    fn both_have_all(&mut self) {
+        if self.options.mode != WriteMode::Asynchronous {
             self.oracle.in_sync();
         }
     }
@@ -416,7 +425,7 @@ impl World {
         let stuck = !status.linked || status.waiting_since.is_some();
         let unequal = status.linked
             && !status.equal
-            && status.dirty_blocks == 0
+            && (status.dirty_blocks == 0 || self.options.mode == WriteMode::Asynchronous)
             && !status.rebuild.is_some_and(|r| r.running);
         let percent = match (down, stuck, calm) {
             _ if reborn => 20,
@@ -484,15 +493,17 @@ impl World {
         self.register.in_sync = [true; 2];
         if then == self.lives(side) && self.sides[1 - side].whole {
             self.take_for_truth(side);
-            self.oracle.in_sync();
+            self.both_have_all();
         }
         self.note_register();
         self.order(side, DiskOrder::Admitted, Waits::Other);
     }
 
     fn lives(&self, holder: usize) -> Lives {
-        let process = self.sides[holder].process.as_ref().map_or(0, |process| process.number);
-        ([self.sides[0].incarnation, self.sides[1].incarnation], process)
+        let process = |side: usize| self.sides[side].process.as_ref().map_or(0, |process| process.number);
+        // What a standby's process promised ends with it.
+        let twin = if self.options.mode == WriteMode::SemiSynchronous { process(1 - holder) } else { 0 };
+        ([self.sides[0].incarnation, self.sides[1].incarnation], process(holder), twin)
     }
 
     /// A deactivation is done: in sync, the other side takes the group; alone, this one may begin again.
@@ -584,7 +595,11 @@ impl World {
         self.register.in_sync[1 - side] = false;
         self.sides[0].node.pending = None;
         self.sides[1].node.pending = None;
-        self.oracle.restricted(1 << side, 0);
+        if self.options.mode == WriteMode::Asynchronous {
+            self.oracle.forgive();
+        } else {
+            self.oracle.restricted(1 << side, 0);
+        }
         self.note_register();
         self.activate(side);
         self.lease(side);

@@ -14,6 +14,7 @@ mod faults;
 mod lines;
 mod link;
 mod perform;
+mod prefix;
 mod rejoin;
 mod runner;
 mod shrink;
@@ -39,9 +40,11 @@ use mirror::action::{Data, OpId};
 use mirror::input::{PayloadId, RequestId};
 use mirror::{Action, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
 use peer::control::{FromDisk, ToDisk};
+use prefix::Prefix;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use wire::ids::MILLIS;
+use wire::traffic::WriteMode;
 use wire::{Incarnation, NodeId, Time};
 
 /// Words of consecutive cells: the payload of a write, a copy or a read.
@@ -59,6 +62,8 @@ const HEAL: u64 = 30_000 * MILLIS;
 pub struct Options {
     /// The bug put back.
     pub bug: Faults,
+    /// When the set acknowledges.
+    pub mode: WriteMode,
     /// Keep the lines of the run.
     pub traced: bool,
     /// Faults of the plan, by number, that do not happen.
@@ -159,6 +164,7 @@ pub struct World {
     link: Link,
     register: Register,
     oracle: Oracle,
+    prefix: Prefix,
     plan: Plan,
     checks: Checks,
     lines: Lines,
@@ -206,6 +212,11 @@ impl World {
             old: undo::Old::default(),
         };
         let sides = [side(0), side(1)];
+        let journal_bytes = match options.mode {
+            // Now and then full.
+            WriteMode::Asynchronous => rng.pick(&[1 << 13, 1 << 16, mirror::config::JOURNAL_BYTES_MAX]),
+            WriteMode::Synchronous | WriteMode::SemiSynchronous => mirror::config::JOURNAL_BYTES_MAX,
+        };
         let timing = MirrorTiming {
             lease_us: 150 * MILLIS,
             node_grace_us: 300 * MILLIS,
@@ -215,8 +226,12 @@ impl World {
             io_limit_us: 300 * MILLIS,
             deactivate_us: 400 * MILLIS,
             cool_us: rng.pick(&[2, 8, 30, 200]) * MILLIS,
+            mode: options.mode,
+            journal_bytes,
         };
         let lines = Lines::new(options.traced);
+        // A flush of an asynchronous set is no promise about the twin: nothing is ruled out for ever.
+        let oracle = Oracle::new(options.mode != WriteMode::Asynchronous);
         let mut world = World {
             options,
             rng,
@@ -225,7 +240,8 @@ impl World {
             sides,
             link: Link::default(),
             register: Register::default(),
-            oracle: Oracle::default(),
+            oracle,
+            prefix: Prefix::default(),
             plan,
             checks: Checks::default(),
             lines,

@@ -13,6 +13,7 @@ use mirror::{Action, Input};
 use peer::block::Body;
 use peer::control::{FromDisk, Role};
 use std::rc::Rc;
+use wire::traffic::WriteMode;
 
 /// Microseconds of a read, write or hash.
 const IO: (u64, u64) = (20, 300);
@@ -219,6 +220,9 @@ impl World {
                 }
                 let tick = self.oracle.begun();
                 let held = Box::new(*self.sides[side].disk.view());
+                if self.role(side) == Role::Activating {
+                    self.check_prefix(side, &held);
+                }
                 if let Some(process) = &mut self.sides[side].process
                     && !process.fenced
                 {
@@ -341,6 +345,11 @@ impl World {
     pub(super) fn process_ends(&mut self, side: usize, how: &str) {
         let Some(process) = self.sides[side].process.take() else { return };
         self.line(side, || format!("the disk process {how}"));
+        self.prefix.shaken[side] = true;
+        if self.options.mode == WriteMode::SemiSynchronous {
+            // What it had promised to write is lost with it, should the other copy be lost as well.
+            self.oracle.power_lost(1 << side);
+        }
         for (action, values) in process.io.values() {
             match action {
                 Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
@@ -395,6 +404,7 @@ impl World {
         host.incarnation = wire::Incarnation(self.rng.id());
         host.whole = false;
         host.failing_until = 0;
+        self.prefix.shaken[side] = true;
         self.oracle.power_lost(1 << side);
         self.node_lost(side);
         if let Some(process) = process {
