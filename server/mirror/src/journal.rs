@@ -195,6 +195,11 @@ impl Mirror {
     /// Flushes of an asynchronous set: the local disk, and a barrier for the twin.
     pub(crate) fn advance_local_round(&mut self) {
         let room = self.journal.barriers < JOURNAL_BARRIERS_MAX;
+        if !room {
+            for (_, since) in &mut self.flushes.asked {
+                since.get_or_insert(self.now);
+            }
+        }
         if self.journal.round.is_some() || self.failed.is_some() || self.flushes.asked.is_empty() || !room {
             return;
         }

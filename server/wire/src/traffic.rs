@@ -5,7 +5,8 @@ use crate::ids::SetId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// When a write is acknowledged in sync (C4). A flush is acknowledged when both disks have done it, in every mode.
+/// When a write is acknowledged in sync (C4). A flush, and a write with FUA, is acknowledged when both disks have flushed; in an
+/// asynchronous set when the own disk has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteMode {
     /// Written on both disks (or in their caches).
