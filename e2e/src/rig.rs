@@ -20,6 +20,8 @@ use crate::{command, paths};
 
 /// Nothing the rig waits for takes a fraction of it on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A killed process is gone long before.
+const DYING: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(2);
 /// Pieces in which images are written and compared.
@@ -470,7 +472,24 @@ impl Side {
         self.node = None;
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
-            let _ = child.wait();
+            if command::wait(&mut child, DYING).is_err() {
+                // It waits in the kernel for its own device: that ends when its requests fail.
+                self.cut_front();
+                let _ = command::wait(&mut child, DYING);
+            }
+        }
+    }
+
+    /// Ends the connection of the front end in the kernel: whoever waits for the device gets an error.
+    fn cut_front(&self) {
+        let front = self.folder.join("front").display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let numbers = mounts.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            (words.get(4) == Some(&front.as_str())).then(|| words.get(2)?.split_once(':')).flatten()
+        });
+        for (_, connection) in numbers {
+            let _ = fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1");
         }
     }
 

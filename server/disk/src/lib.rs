@@ -20,6 +20,7 @@ mod format;
 mod front;
 mod fuse;
 mod guard;
+mod harden;
 mod inbox;
 pub mod keeper;
 mod limits;

@@ -6,9 +6,10 @@ use crate::device::{Opened, Place, Worker, is_up};
 use crate::format::read_control;
 use crate::fuse::unanswered;
 use crate::guard::{Guard, Guarded};
+use crate::harden::harden;
 use crate::inbox::inbox;
 use crate::keeper::client::{FrontRecord, Inheritance, Keeping, inherit};
-use crate::limits::{PRIORITY, RUN_BYTES};
+use crate::limits::RUN_BYTES;
 use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
 use crate::nbd::Nbd;
@@ -23,7 +24,6 @@ use mirror::config::{Faults, MirrorConfig, MirrorTiming};
 use mirror::layout::{ControlArea, Superblock};
 use mirror::{Kept, Mirror};
 use os::clock::{BootClock, Clock as _};
-use rustix::mm::{MlockAllFlags, mlockall};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wire::ids::MILLIS;
@@ -221,20 +221,5 @@ fn meeting(options: &DiskOptions, key: Key) -> Meeting {
         port: options.port,
         encrypt: options.encrypt,
         pack: options.pack,
-    }
-}
-
-/// Memory pressure must not stop the process that memory is written back through.
-fn harden() {
-    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::warn!(%error, "the priority given by its starter stays: CAP_SYS_NICE is missing");
-    }
-    // On fault: pages of the program that never ran need not be resident; its image is not on the mirror.
-    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    if let Err(error) = mlockall(all) {
-        tracing::warn!(%error, "memory is not locked: CAP_IPC_LOCK is missing");
-    }
-    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
-        tracing::warn!(%error, "not marked as I/O flusher (CAP_SYS_RESOURCE is missing): keep enough memory free");
     }
 }

@@ -16,6 +16,7 @@ pub mod link;
 pub mod linkstate;
 pub mod loopdev;
 pub mod memory;
+pub mod memory_limit;
 pub mod mount;
 pub mod namespace;
 mod netlink;

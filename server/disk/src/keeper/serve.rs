@@ -6,9 +6,9 @@ use super::socket;
 use super::wire::{FromKeeper, FrontRecord, ToKeeper, listener, receive, send};
 use crate::device::{Place, sweep};
 use crate::guard::{Guarded, drop_addresses, fence_all};
+use crate::harden::harden;
 use crate::limits::{
-    DEATHS_MAX, DEATHS_WITHIN, KEEPER_CONNECTIONS, KEEPER_LOOK, KEEPER_SLACK, KEEPER_TAKE, PRIORITY,
-    STACK_BYTES,
+    DEATHS_MAX, DEATHS_WITHIN, KEEPER_CONNECTIONS, KEEPER_LOOK, KEEPER_SLACK, KEEPER_TAKE, STACK_BYTES,
 };
 use crate::options::{DiskOptions, Record};
 use anyhow::Context as _;
@@ -17,7 +17,6 @@ use os::clock::{BootClock, Clock as _};
 use os::process::{HostProcesses, Processes as _, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
-use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, VecDeque};
@@ -39,13 +38,7 @@ pub fn keep(state: &Path) -> anyhow::Result<()> {
         return Ok(());
     };
     // It acts where others cannot: it waits neither behind applications nor for memory.
-    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::warn!(%error, "not given priority over applications: CAP_SYS_NICE is missing");
-    }
-    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
-    if let Err(error) = mlockall(all) {
-        tracing::warn!(%error, "memory is not locked: CAP_IPC_LOCK is missing");
-    }
+    harden();
     let program = std::env::current_exe().context("find the program's own file")?;
     let listener = listener(&socket(state))?;
     let mut keeper = Keeper {
