@@ -120,7 +120,7 @@ impl Loop {
         };
         let data = data.and_then(|data| self.data(data));
         // An asynchronous write is answered, and its slot another's, long before it has left: the frame keeps its own bytes.
-        let journals = self.journals && matches!(frame.body, Body::Write { .. });
+        let journals = self.parts.core.keeps_frames() && matches!(frame.body, Body::Write { .. });
         let data = if journals { data.and_then(|data| copied(&data, frame.payload_length())) } else { data };
         let Some(stream) = &mut self.stream else { return };
         match stream.queue(frame, data.as_ref().map(|data| (data, from))) {

@@ -27,7 +27,6 @@ use os::clock::{BootClock, Clock as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use wire::ids::MILLIS;
-use wire::traffic::WriteMode;
 
 /// Runs the data path of one mirror set until it is told to end, or has fenced itself.
 ///
@@ -111,7 +110,6 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
         nbd,
     };
     let mut turning = Loop::new(parts, options.size, data_at, options.device);
-    turning.journals = options.mode == WriteMode::Asynchronous;
     if let Some((front, descriptor)) = front {
         turning.take_over(descriptor, front.path).context("take over the front end of a dead process")?;
     }

@@ -96,8 +96,6 @@ pub(crate) struct Loop {
     pub(crate) control_jobs: VecDeque<ControlJob>,
     pub(crate) device: Option<PathBuf>,
     pub(crate) zeroing: Zeroing,
-    /// Writes are answered before they have left (asynchronous sets).
-    pub(crate) journals: bool,
     pub(crate) exit: bool,
     spin: Spin,
 }
@@ -126,7 +124,6 @@ impl Loop {
             control_jobs: VecDeque::new(),
             device: None,
             zeroing: Zeroing::default(),
-            journals: false,
             exit: false,
             spin: Spin::default(),
         }

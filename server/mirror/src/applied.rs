@@ -25,8 +25,10 @@ pub(crate) struct Applied {
     started: bool,
     /// What the twin told of the blocks that it sends: theirs when they are here.
     promised: Vec<(u64, Sum)>,
-    /// The twin was told that it will be written: it is, even when the connection goes.
+    /// A write, which may be answered already: it is done even when the connection goes.
     owed: bool,
+    /// A flush says that it is on stable storage: the set answers before the twin has written.
+    early: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Applied {
     }
 }
 
-/// A flush for the twin that waits for owed writes.
+/// A flush for the twin that waits for early writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlushWaits {
     of: u64,
@@ -113,17 +115,18 @@ impl Mirror {
             return;
         };
         let connection = self.link.as_ref().map_or(0, |link| link.number);
-        let write = matches!(work, Work::Write(_) | Work::Zero { .. });
-        let mode = self.config.timing.mode;
-        let owed = write && mode != WriteMode::Synchronous;
+        let owed = matches!(work, Work::Write(_) | Work::Zero { .. });
+        let mode = self.mode.wanted;
+        let early = owed && mode != WriteMode::Synchronous;
         if owed && mode == WriteMode::SemiSynchronous {
             self.send(Body::Got { of }, None);
         }
         let exclusive = !matches!(work, Work::Check { .. } | Work::Verify(_) | Work::Read);
         let id = self.fresh();
         let range = Range { offset, length };
-        let promised = Vec::new();
-        self.applied.insert(id, Applied { of, connection, range, work, started: false, promised, owed });
+        let applied =
+            Applied { of, connection, range, work, started: false, promised: Vec::new(), owed, early };
+        self.applied.insert(id, applied);
         let ordered = !self.config.faults.apply_without_order;
         if !ordered || self.ranges.claim(id, offset, u64::from(length), exclusive) {
             self.apply(id);
@@ -327,7 +330,7 @@ impl Mirror {
     /// Begins the flush for the twin once everything promised before it is written.
     fn advance_flush_waits(&mut self) {
         let applied = &self.applied;
-        let written = |before| !applied.range(..before).any(|(_, applied)| applied.owed);
+        let written = |before| !applied.range(..before).any(|(_, applied)| applied.early);
         let Some(waits) = self.flush_waits.take_if(|waits| written(waits.before)) else { return };
         let op = self.begin(Op::ApplyFlush { of: waits.of, connection: waits.connection });
         self.act(Action::FlushLocal { op });

@@ -11,6 +11,7 @@ use crate::sum_page::{
 use crate::sums::Sums;
 use peer::block::{BLOCK_BYTES, MAP_PAGE_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
+use wire::traffic::WriteMode;
 use wire::{Epoch, Incarnation, Session};
 
 /// Bytes of both superblocks.
@@ -183,6 +184,7 @@ impl FreshArea {
             preserved: None,
             undone: false,
             sums: true,
+            mode: WriteMode::Synchronous,
             read_all: false,
         };
         Ok(FreshArea { superblock })

@@ -43,7 +43,7 @@ pub struct MirrorTiming {
     pub cool_us: u64,
     /// A local operation without an answer for so long is a failed disk (C18).
     pub io_limit_us: u64,
-    /// When a write is acknowledged in sync (C4).
+    /// When a write is acknowledged in sync (C4), until ordered otherwise.
     pub mode: WriteMode,
     /// Bytes an asynchronous twin may be behind: [`JOURNAL_BYTES_MAX`], less only where its edges are to be met.
     pub journal_bytes: u64,
@@ -106,6 +106,8 @@ pub struct Faults {
     pub pass_barriers: bool,
     /// A twin that is behind is rebuilt while it counts as in sync.
     pub rebuild_async_in_sync: bool,
+    /// A stricter mode is in force before the twin has what was answered by the one before.
+    pub tighten_at_once: bool,
     /// A flush is no barrier for the twin.
     pub skip_barriers: bool,
     /// A write begins before its extent is hot on disk.

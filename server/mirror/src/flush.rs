@@ -15,6 +15,7 @@ use crate::pair::{Awaited, Pair};
 use crate::requests::EIO;
 use peer::block::Body;
 use wire::Time;
+use wire::traffic::WriteMode;
 
 /// A round in progress.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Flushes {
 impl Mirror {
     /// A flush is asked for: it joins a round that covers it, or waits for the next.
     pub(crate) fn flush_wanted(&mut self, request: RequestId) {
-        if self.asynchronous() {
+        if self.answers_by() == WriteMode::Asynchronous {
             // The own disk's alone: `journal`.
             self.flushes.asked.push((request, None));
             return;
@@ -140,7 +141,7 @@ impl Mirror {
     }
 
     pub(crate) fn advance_flushes(&mut self) {
-        let asynchronous = self.asynchronous();
+        let asynchronous = self.answers_by() == WriteMode::Asynchronous;
         if asynchronous {
             self.advance_local_round();
         }

@@ -15,7 +15,6 @@ use peer::block::Body;
 use peer::control::Behind;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::Time;
-use wire::traffic::WriteMode;
 
 /// A write that was answered and that the twin may lack.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +59,12 @@ impl Journal {
     /// And the twin has flushed as far as this side.
     pub(crate) fn is_passed(&self) -> bool {
         self.idle() && self.barriers == 0
+    }
+
+    /// The twin has written everything that was asked before this number, as far as the connection tells.
+    pub(crate) fn has_passed(&self, number: u64) -> bool {
+        let older = self.oldest().is_some_and(|oldest| oldest < number);
+        !older && self.round.is_none() && self.barriers == 0 && self.lost == 0
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -129,11 +134,6 @@ impl Journal {
 }
 
 impl Mirror {
-    pub(crate) fn asynchronous(&self) -> bool {
-        // Through the twin, its disk is the only one that counts.
-        self.config.timing.mode == WriteMode::Asynchronous && !self.through
-    }
-
     /// How far behind the twin of a set that counts it as in sync may be.
     pub(crate) fn behind(&self) -> Option<Behind> {
         let journal = &self.journal;

@@ -31,6 +31,7 @@ pub use crate::undo::segment;
 use peer::block::{BLOCK_BYTES, HOT_MAX, MAP_PAGE_BYTES};
 use peer::control::HISTORY_MAX;
 use std::collections::BTreeSet;
+use wire::traffic::WriteMode;
 use wire::{Epoch, Generation, Incarnation, NodeId, Session, SetId};
 
 /// Everything in the control area is written in units of this: a sector of every disk divides it.
@@ -69,7 +70,7 @@ const HISTORY_AT: usize = 160;
 /// Store and preserved version in a superblock: bytes of the store, number of the record, flags, length of the history.
 const STORE_AT: usize = 1024;
 const PRESERVED_AT: usize = 1056;
-/// Flags of version 2: a table of sums, everything is read.
+/// Of version 2: flags (a table of sums, everything is read), then the mode.
 const SUMS_AT: usize = 512;
 
 /// Why bytes are not a control area.
@@ -150,6 +151,8 @@ pub struct Superblock {
     pub undone: bool,
     /// The area has a table of sums: it was made by version 2 or later.
     pub sums: bool,
+    /// When writes are answered, or were before what the twin then had was whole (C4).
+    pub mode: WriteMode,
     /// The rebuild that `compare_all` is of reads both copies, whatever their sums say.
     pub read_all: bool,
 }
@@ -277,7 +280,12 @@ pub(crate) fn superblock_write(from: &Superblock) -> (u64, Vec<u8>) {
         put(&mut block, (HISTORY_AT + i * 16) as u64, &generation.0);
     }
     put_preserved(&mut block, from);
-    put(&mut block, SUMS_AT as u64, &[u8::from(from.sums) | u8::from(from.read_all) << 1]);
+    let mode = match from.mode {
+        WriteMode::Synchronous => 0,
+        WriteMode::SemiSynchronous => 1,
+        WriteMode::Asynchronous => 2,
+    };
+    put(&mut block, SUMS_AT as u64, &[u8::from(from.sums) | u8::from(from.read_all) << 1, mode]);
     seal(&mut block, 8);
     ((from.counter % 2) * UNIT as u64, block)
 }
@@ -369,6 +377,12 @@ fn superblock_read(block: &[u8]) -> Option<Superblock> {
         preserved: preserved(block)?,
         undone: *block.get(STORE_AT + 16)? & 16 != 0,
         sums: block.get(SUMS_AT)? & 1 != 0,
+        mode: match *block.get(SUMS_AT + 1)? {
+            0 => WriteMode::Synchronous,
+            1 => WriteMode::SemiSynchronous,
+            // Whatever it is, the twin may lack more by it.
+            _ => WriteMode::Asynchronous,
+        },
         read_all: block.get(SUMS_AT)? & 2 != 0,
     })
 }

@@ -40,6 +40,7 @@ fn superblock(counter: u64) -> Superblock {
         }),
         undone: true,
         sums: true,
+        mode: WriteMode::SemiSynchronous,
         read_all: true,
     }
 }
@@ -252,6 +253,7 @@ fn an_area_of_version_1_is_read_and_stays_where_it_is() {
         preserved: None,
         undone: false,
         sums: false,
+        mode: WriteMode::Synchronous,
         read_all: false,
         ..superblock(7)
     };

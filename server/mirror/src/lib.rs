@@ -26,6 +26,7 @@ mod link;
 mod log;
 mod mend;
 mod mirror;
+mod mode;
 mod orders;
 mod pace;
 mod page_set;

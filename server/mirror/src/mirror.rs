@@ -21,6 +21,7 @@ use crate::layout::{self, ControlArea, Superblock};
 use crate::lease::Lease;
 use crate::link::Connection;
 use crate::log::ActivityLog;
+use crate::mode::Mode;
 use crate::orders::{Deactivation, PuttingOut};
 use crate::pair::{Finish, Pair};
 use crate::progress::Progress;
@@ -147,6 +148,7 @@ pub struct Mirror {
     pub(crate) flush_waits: Option<FlushWaits>,
     pub(crate) barriers: Barriers,
     pub(crate) journal: Journal,
+    pub(crate) mode: Mode,
     /// Answers that wait for a store.
     pub(crate) promises: Vec<Promise>,
     /// When cooling is looked at next.
@@ -200,6 +202,7 @@ impl Mirror {
             log: ActivityLog::new(&hot, area.log_sequence, config.hot_max),
             lease: Lease::at_start(now),
             made_equal: sb.made_equal,
+            mode: Mode::new(config.timing.mode, sb.mode),
             sb,
             map,
             store: Store::default(),
@@ -302,6 +305,7 @@ impl Mirror {
             self.advance_shouldering();
             self.advance_finish();
             self.advance_deactivation();
+            self.advance_mode();
             self.advance_requests();
             self.advance_journal();
             self.advance_mends();

@@ -69,6 +69,7 @@ impl Mirror {
             | DiskOrder::Shoulder
             | DiskOrder::Through
             | DiskOrder::Admitted
+            | DiskOrder::Mode { .. }
             | DiskOrder::Lease { .. }
                 if fenced =>
             {
@@ -87,6 +88,7 @@ impl Mirror {
             DiskOrder::Undo { act } => self.undo_ordered(ticket, act),
             DiskOrder::Rebuild { paused, limit } => self.pace_rebuild(ticket, paused, limit),
             DiskOrder::Verify { run, paused, limit } => self.verify_ordered(ticket, run, paused, limit),
+            DiskOrder::Mode { mode } => self.mode_ordered(ticket, mode),
             DiskOrder::Readmit => self.readmit(ticket),
             DiskOrder::Shoulder => self.shoulder(ticket),
             DiskOrder::Through => self.go_through(ticket),
@@ -175,6 +177,7 @@ impl Mirror {
     /// Epoch, session and generation are stored: the front end may go up.
     pub(crate) fn activation_stored(&mut self, ticket: Ticket, alone: bool) {
         self.needs_twin = !alone;
+        self.mode_stored();
         self.alone_at = self.now;
         self.activation = Some(ticket);
         let op = self.begin(Op::FrontOpen);

@@ -313,14 +313,13 @@ impl Mirror {
     /// Replies to and releases a write as far as both disks have come.
     pub(crate) fn write_moved(&mut self, id: u64) {
         let acknowledges_alone = !self.needs_twin || self.config.faults.ack_before_twin;
-        let (mode, most) = (self.config.timing.mode, self.config.timing.journal_bytes);
+        let (mode, most) = (self.answers_by(), self.config.timing.journal_bytes);
         let (needs_twin, now) = (self.needs_twin, self.now);
         let Some(writing) = self.requests.writes.get_mut(&id) else { return };
         let Some(errno) = writing.local else { return };
         let twin_has = matches!(writing.twin, Twin::Done | Twin::NotNeeded);
         let zeroes = writing.content != Content::Payload;
-        // Through the twin, its disk is the only one that counts.
-        let synchronous = mode == WriteMode::Synchronous || self.through;
+        let synchronous = mode == WriteMode::Synchronous;
         let room = !synchronous && self.journal.has_room(writing.range.length, zeroes, most);
         let early = match mode {
             WriteMode::Synchronous => false,

@@ -93,8 +93,7 @@ impl Mirror {
         }
         let faulty = config.faults.resume_without_unstable;
         // What was answered before the twin had written it is known to nobody else.
-        let synchronous =
-            config.timing.mode == WriteMode::Synchronous || config.faults.resume_without_trailing;
+        let synchronous = sb.mode == WriteMode::Synchronous || config.faults.resume_without_trailing;
         let joined = kept.unstable_at.is_some() && synchronous;
         let known = (!alone && joined && unanswered.is_some()).then(|| area.map.clone());
         let mut it = Mirror::new(config, area, now);

@@ -130,6 +130,7 @@ impl Mirror {
                     self.keep_epoch(epoch, Some(self.sb.side));
                     self.sb.session = Session(self.sb.session.0 + 1);
                     self.sb.active = true;
+                    self.store_mode();
                     self.record_ends_active();
                     if alone {
                         self.new_generation(generation);

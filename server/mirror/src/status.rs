@@ -72,6 +72,8 @@ impl Mirror {
             verify: self.verify_status(),
             last_verify: self.last_verify.clone(),
             behind: self.behind(),
+            mode: self.mode.wanted,
+            mode_in_force: self.mode.in_force,
         }
     }
 

@@ -96,7 +96,7 @@ fn bugs_put_back_are_found() {
         found("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }, 200);
         found("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }, 200);
         found("skip_generation_on_alone", Faults { skip_generation_on_alone: true, ..none }, 200);
-        found("ack_before_twin", Faults { ack_before_twin: true, ..none }, 200);
+        found("ack_before_twin", Faults { ack_before_twin: true, ..none }, 600);
         found("skip_hot_extents_after_crash", Faults { skip_hot_extents_after_crash: true, ..none }, 200);
         found("flush_local_only", Faults { flush_local_only: true, ..none }, 200);
         found("rebuild_without_order", Faults { rebuild_without_order: true, ..none }, 200);

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use wire::alert::RebuildKind;
+use wire::traffic::WriteMode;
 use wire::{Epoch, Generation, Incarnation, NodeId, Session, Time};
 
 /// Longest control message: a status with a full generation history is about 2 KiB.
@@ -56,6 +57,9 @@ pub enum DiskOrder {
     /// As active: the register left this side's own copy out, and the twin's is the only one that counts. Serve through the
     /// twin: write to its disk alone, read from there; the own disk is used no more.
     Through,
+    /// When writes are acknowledged from now on (C4). A looser mode is in force once it is stored, a stricter one when the twin has
+    /// all that was acknowledged before; the status tells.
+    Mode { mode: WriteMode },
     /// Begin re-admission: from this moment acknowledge only with the twin; done with `Ok` when every earlier write is
     /// on both disks, the map is empty and the twin has stored the same generation; with an error when it cannot be,
     /// and acknowledging alone goes on.
@@ -257,6 +261,12 @@ pub struct DiskStatus {
     /// As active side of an asynchronous set in sync: what was acknowledged and the twin has not said to have written.
     #[serde(default)]
     pub behind: Option<Behind>,
+    /// The mode that was ordered, or that the process was started with.
+    #[serde(default)]
+    pub mode: WriteMode,
+    /// The one in force here as active side.
+    #[serde(default)]
+    pub mode_in_force: WriteMode,
 }
 
 /// How far behind an asynchronous twin may be.

@@ -15,7 +15,7 @@ usage: sim mirror SEED [--bug NAME] [--whole]      one run, traced; a failing on
                                                    the standby returns to a survivor with a map: every fault after every
                                                    step of N schedules, and every second one after each of the K next steps
        sim mirror show [--seeds N] [--jobs J]      seeds and bugs; the last line is JSON
-the mode is one of sync (unless said), semi, async
+the mode is one of sync (unless said), semi, async, changing
 exit codes: 0 ok, 1 a bug not found, 2 wrong arguments, 129 a failing seed";
 
 /// Seeds of a run that names no number.
@@ -35,6 +35,7 @@ struct Arguments {
     bug: Option<String>,
     focus: Option<String>,
     mode: WriteMode,
+    changing: bool,
     words: Vec<String>,
 }
 
@@ -51,7 +52,10 @@ impl Arguments {
                 "--near" => found.near = Some(number()?),
                 "--focus" => found.focus = Some(words.next()?.clone()),
                 "--mode" => {
-                    found.mode = match words.next()?.as_str() {
+                    let word = words.next()?;
+                    found.changing = word == "changing";
+                    found.mode = match word.as_str() {
+                        "changing" => WriteMode::Synchronous,
                         "sync" => WriteMode::Synchronous,
                         "semi" => WriteMode::SemiSynchronous,
                         "async" => WriteMode::Asynchronous,
@@ -85,7 +89,7 @@ impl Arguments {
     }
 
     fn options(&self) -> Option<Options> {
-        let mode = self.mode;
+        let (mode, changing) = (self.mode, self.changing);
         let focus = match self.focus.as_deref() {
             None => None,
             Some("disk") => Some(Focus::BadDisk),
@@ -93,9 +97,11 @@ impl Arguments {
             Some("right") => Some(Focus::Right),
             Some(_) => return None,
         };
-        let Some(name) = &self.bug else { return Some(Options { focus, mode, ..Options::default() }) };
+        let Some(name) = &self.bug else {
+            return Some(Options { focus, mode, changing, ..Options::default() });
+        };
         let bug = pair::bugs().into_iter().find(|bug| bug.name == name)?;
-        Some(Options { bug: bug.faults, focus: bug.focus, mode, ..Options::default() })
+        Some(Options { bug: bug.faults, focus: bug.focus, mode, changing, ..Options::default() })
     }
 }
 
@@ -211,6 +217,7 @@ fn many(arguments: &Arguments, options: &Options, seeds: u64) -> (serde_json::Va
 
 fn name(bug: &pair::Bug) -> String {
     match bug.mode {
+        _ if bug.changing => format!("{} (changing)", bug.name),
         WriteMode::Synchronous => bug.name.into(),
         WriteMode::SemiSynchronous => format!("{} (semi)", bug.name),
         WriteMode::Asynchronous => format!("{} (async)", bug.name),
@@ -255,9 +262,14 @@ fn rejoin(arguments: &Arguments) -> ExitCode {
 
 fn show(arguments: &Arguments) -> ExitCode {
     let (mut summary, mut failed) = many(arguments, &Options::default(), arguments.seeds());
-    for (name, mode) in [("semi", WriteMode::SemiSynchronous), ("async", WriteMode::Asynchronous)] {
-        let (other, wrong) =
-            many(arguments, &Options { mode, ..Options::default() }, arguments.seeds() / MODES_PART);
+    let others = [
+        ("semi", WriteMode::SemiSynchronous, false),
+        ("async", WriteMode::Asynchronous, false),
+        ("changing", WriteMode::Synchronous, true),
+    ];
+    for (name, mode, changing) in others {
+        let options = Options { mode, changing, ..Options::default() };
+        let (other, wrong) = many(arguments, &options, arguments.seeds() / MODES_PART);
         failed |= wrong;
         if let Some(fields) = summary.as_object_mut() {
             fields.insert(format!("{name}_seeds"), other["seeds"].clone());

@@ -19,7 +19,11 @@ const BUG_SEEDS: u64 = 12_000;
 const JOBS: u64 = 2;
 
 fn none_fails(seeds: &[u64], mode: WriteMode) {
-    let one = |place: u64| pair::run(seeds[place as usize], Options { mode, ..Options::default() });
+    none_of(seeds, mode, false);
+}
+
+fn none_of(seeds: &[u64], mode: WriteMode, changing: bool) {
+    let one = |place: u64| pair::run(seeds[place as usize], Options { mode, changing, ..Options::default() });
     pair::run_many(seeds.len() as u64, JOBS, one, |ended| {
         let again = format!("cargo run --release -p sim -- mirror {}", ended.seed);
         assert_eq!(ended.failure, None, "{mode:?}, seed {}: {again}", ended.seed);
@@ -42,6 +46,12 @@ fn semi_synchronous_and_asynchronous_seeds() {
     }
 }
 
+/// One changes into the other while the set serves, and back.
+#[test]
+fn changing_seeds() {
+    none_of(&(1..=FIRST).collect::<Vec<_>>(), WriteMode::Synchronous, true);
+}
+
 #[test]
 fn fresh_seeds() {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -51,6 +61,7 @@ fn fresh_seeds() {
     for mode in [WriteMode::SemiSynchronous, WriteMode::Asynchronous] {
         none_fails(&(from..from + FRESH / 2).collect::<Vec<_>>(), mode);
     }
+    none_of(&(from..from + FRESH / 2).collect::<Vec<_>>(), WriteMode::Synchronous, true);
 }
 
 #[test]

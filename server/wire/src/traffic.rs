@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// When a write is acknowledged in sync (C4). A flush, and a write with FUA, is acknowledged when both disks have flushed; in an
-/// asynchronous set when the own disk has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// asynchronous set when the own disk has. The later one is the looser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WriteMode {
     /// Written on both disks (or in their caches).
     #[default]

@@ -407,6 +407,8 @@ impl World {
             verify: None,
             last_verify: None,
             behind: None,
+            mode: disk.mode,
+            mode_in_force: disk.mode,
         };
         if always || disk.said.as_ref() != Some(&status) {
             disk.said = Some(status.clone());
@@ -586,6 +588,7 @@ impl World {
                 }
                 disk.role = if disk.through { Role::Fenced } else { Role::Standby };
             }
+            DiskOrder::Mode { mode } => disk.mode = *mode,
             DiskOrder::Fence => disk.role = Role::Fenced,
             DiskOrder::PutOut { .. } => {
                 disk.needs_twin = false;

@@ -69,6 +69,7 @@ pub struct Disk {
     pub epoch: Epoch,
     pub holder: Option<NodeId>,
     pub needs_twin: bool,
+    pub mode: wire::traffic::WriteMode,
     pub equal: bool,
     /// As standby: made equal since its process started.
     pub made_equal: bool,
@@ -104,6 +105,7 @@ impl Disk {
             epoch: Epoch(0),
             holder: None,
             needs_twin: false,
+            mode: wire::traffic::WriteMode::Synchronous,
             equal: false,
             made_equal: false,
             allow: false,

@@ -152,3 +152,43 @@ fn asynchronous_a_standby_begins_nothing_behind_a_barrier_before_what_came_earli
     assert_eq!(desk.local(), ["write 8192 512 from payload 3"]);
     assert_eq!(desk.local(), ["release payload 3"]);
 }
+
+#[test]
+fn a_looser_mode_is_stored_before_anything_is_answered_by_it() {
+    let mut desk = in_sync_with(WriteMode::Synchronous);
+    assert_eq!(desk.order(DiskOrder::Mode { mode: WriteMode::Asynchronous }), ["done", "store superblock"]);
+    let status = desk.mirror.status();
+    assert_eq!((status.mode, status.mode_in_force), (WriteMode::Asynchronous, WriteMode::Synchronous));
+    let store = desk.ops.remove(0);
+    desk.write(1, 4096, 4096);
+    while !desk.ops.is_empty() {
+        assert_eq!(desk.local().iter().filter(|line| line.starts_with("reply")).count(), 0);
+    }
+    let stored = desk.input(Input::LocalDone { op: store, result: Ok(LocalResult::Done) });
+    assert!(desk.mirror.status().mode_in_force == WriteMode::Asynchronous, "{stored:?}");
+    desk.write(2, 65_536, 4096);
+    let mut told = Vec::new();
+    while !desk.ops.is_empty() {
+        told.extend(desk.local());
+    }
+    assert!(told.contains(&"reply 2 0".to_string()), "{told:?}");
+}
+
+#[test]
+fn a_stricter_mode_rules_at_once_and_is_in_force_when_the_twin_has_flushed_what_came_before() {
+    let mut desk = in_sync_with(WriteMode::Asynchronous);
+    desk.write(1, 4096, 4096);
+    desk.local();
+    assert_eq!(desk.local(), ["reply 1 0"]);
+    assert_eq!(desk.order(DiskOrder::Mode { mode: WriteMode::Synchronous }), ["done"]);
+    assert_eq!(desk.write(2, 8192, 4096), ["send Write of request 2", "write 8192 4096 from request 2"]);
+    assert_eq!(desk.local(), [""; 0], "the twin lacks it");
+    assert_eq!(desk.mirror.status().mode_in_force, WriteMode::Asynchronous, "the twin lacks the first one");
+    assert_eq!(desk.written(), ["send Flush", "flush"]);
+    assert_eq!(desk.local(), [""; 0]);
+    assert_eq!(desk.mirror.status().mode_in_force, WriteMode::Asynchronous, "it has not flushed it");
+    assert_eq!(desk.written(), ["reply 2 0"]);
+    assert_eq!(desk.flushed(), ["store superblock"]);
+    let status = desk.mirror.status();
+    assert_eq!((status.mode_in_force, status.behind), (WriteMode::Synchronous, None));
+}

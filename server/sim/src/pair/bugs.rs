@@ -18,6 +18,8 @@ pub struct Bug {
     pub focus: Option<Focus>,
     /// When the set acknowledges.
     pub mode: WriteMode,
+    /// That changes now and then.
+    pub changing: bool,
 }
 
 /// Every bug of the mirror that can be put back and that loses something here. The others (a write that is not sent again waits,
@@ -26,11 +28,12 @@ pub struct Bug {
 #[must_use]
 pub fn all() -> Vec<Bug> {
     let none = Faults::default();
-    let that = |mode| move |name, faults| Bug { name, faults, focus: None, mode };
+    let that = |mode| move |name, faults| Bug { name, faults, focus: None, mode, changing: false };
     let bug = that(WriteMode::Synchronous);
     let semi = that(WriteMode::SemiSynchronous);
     let asynchronous = that(WriteMode::Asynchronous);
-    let among = |focus, name, faults| Bug { name, faults, focus: Some(focus), mode: WriteMode::Synchronous };
+    let among = |focus, name, faults| Bug { focus: Some(focus), ..bug(name, faults) };
+    let changing = |name, faults| Bug { changing: true, ..bug(name, faults) };
     vec![
         bug("clear_bits_before_flush", Faults { clear_bits_before_flush: true, ..none }),
         bug("forget_unstable_on_put_out", Faults { forget_unstable_on_put_out: true, ..none }),
@@ -65,6 +68,7 @@ pub fn all() -> Vec<Bug> {
         asynchronous("drop_promised", Faults { drop_promised: true, ..none }),
         asynchronous("pass_barriers", Faults { pass_barriers: true, ..none }),
         asynchronous("skip_barriers", Faults { skip_barriers: true, ..none }),
+        changing("tighten_at_once", Faults { tighten_at_once: true, ..none }),
         asynchronous("rebuild_async_in_sync", Faults { rebuild_async_in_sync: true, ..none }),
     ]
 }
@@ -75,10 +79,16 @@ pub fn find(bug: Bug, seeds: u64, jobs: u64) -> Option<(u64, Ended)> {
     let mut tried = 0;
     let mut found = None;
     let (focus, mode) = (bug.focus, bug.mode);
-    let with = |place| run(place + 1, Options { bug: bug.faults, focus, mode, ..Options::default() });
+    let with = |place| {
+        run(place + 1, Options { bug: bug.faults, focus, mode, changing: bug.changing, ..Options::default() })
+    };
     run_many(seeds, jobs, with, |ended| {
         tried += 1;
-        let clean = || run(ended.seed, Options { focus, mode, ..Options::default() }).failure.is_none();
+        let clean = || {
+            run(ended.seed, Options { focus, mode, changing: bug.changing, ..Options::default() })
+                .failure
+                .is_none()
+        };
         if ended.failure.is_some() && found.is_none() && clean() {
             found = Some(ended);
         }

@@ -8,7 +8,6 @@ use mirror::layout::Superblock;
 use mirror::{Action, Mirror};
 use peer::block::{BLOCK_BYTES, Body, Frame};
 use peer::control::{DiskStatus, FromDisk, Role};
-use wire::traffic::WriteMode;
 use wire::{Epoch, Session, Time};
 
 /// What a disk holds that was never part of the set: no reader may ever see it.
@@ -284,10 +283,11 @@ impl World {
 
     /// A side of an asynchronous set begins a term with this content.
     pub(super) fn check_prefix(&mut self, side: usize, held: &[u64; CELLS]) {
-        if self.options.mode != WriteMode::Asynchronous || self.register.holder != Some(side) {
+        if !self.may_lag() || self.register.holder != Some(side) {
             return;
         }
-        if self.prefix.serves != Some(side)
+        if self.asynchronous()
+            && self.prefix.serves != Some(side)
             && let Some(wrong) = self.prefix.check(side, held)
         {
             self.fail(format!("invariant 3: side {} takes over with no earlier state: {wrong}", side + 1));

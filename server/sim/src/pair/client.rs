@@ -7,7 +7,6 @@ use mirror::Input;
 use mirror::input::{Range, RequestId};
 use peer::block::{HOT_MAX, SECTOR_BYTES};
 use std::rc::Rc;
-use wire::traffic::WriteMode;
 
 /// Requests in flight at a side: enough for chains of overlaps, few enough to be followed.
 const IN_FLIGHT: usize = 10;
@@ -133,7 +132,7 @@ impl World {
     }
 
     fn note_begun(&mut self, number: WriteNumber, cells: (usize, usize), zeroes: bool) {
-        if self.options.mode == WriteMode::Asynchronous && number.0 < ALIEN {
+        if self.may_lag() && number.0 < ALIEN {
             let tick = self.oracle.begun();
             self.prefix.begun(number, cells, zeroes, tick);
         }
@@ -173,9 +172,9 @@ impl World {
         self.check_first_answer(side);
         // A copy that is to be made equal yet is no second one: it may lack what the first had before.
         let whole = u8::from(self.sides[0].whole) | u8::from(self.sides[1].whole) << 1;
-        let asynchronous = self.options.mode == WriteMode::Asynchronous;
+        let asynchronous = self.asynchronous();
         let in_sync = if asynchronous { 1 << side } else { self.register.copies() & whole };
-        if asynchronous {
+        if self.may_lag() {
             let tick = self.oracle.begun();
             match request.kind {
                 Kind::Write(number) => self.prefix.answered(number, tick),

@@ -71,7 +71,7 @@ enum Suspect {
 
 /// What an order was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
+pub(super) enum Waits {
     Activate { epoch: u64 },
     Deactivate,
     PutOut,
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    fn order(&mut self, side: usize, order: DiskOrder, waits: Waits) {
+    pub(super) fn order(&mut self, side: usize, order: DiskOrder, waits: Waits) {
         let ticket = Ticket(self.fresh());
         let at = self.queue.now() + self.socket_delay();
         let Some(process) = &mut self.sides[side].process else { return };
@@ -227,6 +227,7 @@ impl World {
             return;
         }
         let Some(status) = self.sides[side].node.status.clone() else { return };
+        self.order_mode(side, &status);
         if self.sides[side]
             .node
             .waits
@@ -282,8 +283,8 @@ impl World {
     }
 
     /// Both copies are equal: each has everything that was acknowledged, an asynchronous one but for what comes since.
-    fn both_have_all(&mut self) {
-        if self.options.mode != WriteMode::Asynchronous {
+    pub(super) fn both_have_all(&mut self) {
+        if !self.asynchronous() {
             self.oracle.in_sync();
         }
     }
@@ -425,7 +426,7 @@ impl World {
         let stuck = !status.linked || status.waiting_since.is_some();
         let unequal = status.linked
             && !status.equal
-            && (status.dirty_blocks == 0 || self.options.mode == WriteMode::Asynchronous)
+            && (status.dirty_blocks == 0 || self.asynchronous())
             && !status.rebuild.is_some_and(|r| r.running);
         let percent = match (down, stuck, calm) {
             _ if reborn => 20,
@@ -502,7 +503,8 @@ impl World {
     fn lives(&self, holder: usize) -> Lives {
         let process = |side: usize| self.sides[side].process.as_ref().map_or(0, |process| process.number);
         // What a standby's process promised ends with it.
-        let twin = if self.options.mode == WriteMode::SemiSynchronous { process(1 - holder) } else { 0 };
+        let promises = self.options.mode == WriteMode::SemiSynchronous || self.options.changing;
+        let twin = if promises { process(1 - holder) } else { 0 };
         ([self.sides[0].incarnation, self.sides[1].incarnation], process(holder), twin)
     }
 
@@ -595,7 +597,7 @@ impl World {
         self.register.in_sync[1 - side] = false;
         self.sides[0].node.pending = None;
         self.sides[1].node.pending = None;
-        if self.options.mode == WriteMode::Asynchronous {
+        if self.asynchronous() {
             self.oracle.forgive();
         } else {
             self.oracle.restricted(1 << side, 0);

@@ -13,6 +13,7 @@ mod engine;
 mod faults;
 mod lines;
 mod link;
+mod modes;
 mod perform;
 mod prefix;
 mod rejoin;
@@ -39,7 +40,7 @@ use link::Link;
 use mirror::action::{Data, OpId};
 use mirror::input::{PayloadId, RequestId};
 use mirror::{Action, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
-use peer::control::{FromDisk, ToDisk};
+use peer::control::{FromDisk, Role, ToDisk};
 use prefix::Prefix;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -64,6 +65,8 @@ pub struct Options {
     pub bug: Faults,
     /// When the set acknowledges.
     pub mode: WriteMode,
+    /// That changes now and then.
+    pub changing: bool,
     /// Keep the lines of the run.
     pub traced: bool,
     /// Faults of the plan, by number, that do not happen.
@@ -165,6 +168,7 @@ pub struct World {
     register: Register,
     oracle: Oracle,
     prefix: Prefix,
+    mode: modes::Modes,
     plan: Plan,
     checks: Checks,
     lines: Lines,
@@ -214,6 +218,7 @@ impl World {
         let sides = [side(0), side(1)];
         let journal_bytes = match options.mode {
             // Now and then full.
+            _ if options.changing => rng.pick(&[1 << 13, 1 << 16, mirror::config::JOURNAL_BYTES_MAX]),
             WriteMode::Asynchronous => rng.pick(&[1 << 13, 1 << 16, mirror::config::JOURNAL_BYTES_MAX]),
             WriteMode::Synchronous | WriteMode::SemiSynchronous => mirror::config::JOURNAL_BYTES_MAX,
         };
@@ -231,7 +236,8 @@ impl World {
         };
         let lines = Lines::new(options.traced);
         // A flush of an asynchronous set is no promise about the twin: nothing is ruled out for ever.
-        let oracle = Oracle::new(options.mode != WriteMode::Asynchronous);
+        let oracle = Oracle::new(options.mode != WriteMode::Asynchronous && !options.changing);
+        let mode = modes::Modes::new(options.mode);
         let mut world = World {
             options,
             rng,
@@ -242,6 +248,7 @@ impl World {
             register: Register::default(),
             oracle,
             prefix: Prefix::default(),
+            mode,
             plan,
             checks: Checks::default(),
             lines,
@@ -409,7 +416,7 @@ impl World {
             set: SET,
             side: NodeId(side as u8 + 1),
             incarnation: self.sides[side].incarnation,
-            timing: self.timing,
+            timing: MirrorTiming { mode: self.mode.wanted, ..self.timing },
             hot_max: self.plan.hot_max,
             faults: self.options.bug,
         }
@@ -426,9 +433,13 @@ impl World {
         let number = process.number;
         self.turns += 1;
         process.mirror.handle(input, now);
-        for action in process.mirror.take_actions() {
+        let (actions, active) = (process.mirror.take_actions(), process.mirror.role() == Role::Active);
+        let in_force = active.then(|| process.mirror.mode_in_force());
+        self.mode_looser(side, in_force);
+        for action in actions {
             self.perform(side, number, action);
         }
+        self.mode_is(side, in_force);
         self.arm(side);
         self.check_turn(side);
         if self.sides[side].process.as_ref().is_some_and(|process| process.leaves) {

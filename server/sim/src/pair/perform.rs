@@ -346,7 +346,7 @@ impl World {
         let Some(process) = self.sides[side].process.take() else { return };
         self.line(side, || format!("the disk process {how}"));
         self.prefix.shaken[side] = true;
-        if self.options.mode == WriteMode::SemiSynchronous {
+        if self.mode.in_force == WriteMode::SemiSynchronous {
             // What it had promised to write is lost with it, should the other copy be lost as well.
             self.oracle.power_lost(1 << side);
         }
