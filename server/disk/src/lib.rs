@@ -19,6 +19,7 @@ mod device;
 mod format;
 mod front;
 mod fuse;
+mod gather;
 mod guard;
 mod harden;
 mod inbox;

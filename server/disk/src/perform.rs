@@ -1,6 +1,6 @@
 //! Performs the core's actions: one match.
 
-use crate::backing::Durable;
+use crate::backing::{Bytes, Durable};
 use crate::link::bundle::Bundle;
 use crate::nbd::Nbd;
 use crate::ring::memory::Buffer;
@@ -22,6 +22,8 @@ impl Loop {
             Action::HashLocal { op, range, keep } => {
                 self.parts.backing.hash(op, self.data_at + range.offset, range.length as usize, keep);
             }
+            Action::GatherLocal { op, ranges } => self.gather(op, &ranges),
+            Action::WriteControl { op, write } => self.write_control(op, &write.bytes, write.offset),
             Action::FlushLocal { op } => {
                 self.parts.backing.flush(&mut self.parts.ring, DiskJob::Flush { op }, Durable::Data);
             }
@@ -90,16 +92,18 @@ impl Loop {
         }
     }
 
-    fn fail(&mut self, op: OpId, errno: i32) {
+    pub(crate) fn fail(&mut self, op: OpId, errno: i32) {
         self.inputs.push_back(Input::LocalDone { op, result: Err(LocalFault { errno }) });
     }
 
     fn write_local(&mut self, op: OpId, range: Range, data: Data) {
         // Only a front end that was aborted has lost its data: nobody waits for that write any more.
+        let from = part_from(data);
         let Some(data) = self.data(data) else { return self.fail(op, libc::ECANCELED) };
         let length = range.length as usize;
         let job = DiskJob::Write { op, length };
-        self.parts.backing.write(&mut self.parts.ring, job, self.data_at + range.offset, data, length);
+        let data = Bytes { data, from, length };
+        self.parts.backing.write(&mut self.parts.ring, job, self.data_at + range.offset, data);
     }
 
     fn read_local(&mut self, op: OpId, range: Range, into: Data) {
@@ -114,10 +118,7 @@ impl Loop {
     }
 
     fn send(&mut self, frame: &Frame, data: Option<Data>) {
-        let from = match data {
-            Some(Data::Part { from, .. }) => from as usize,
-            Some(Data::Request(_) | Data::Payload(_) | Data::Buffer(_)) | None => 0,
-        };
+        let from = data.map_or(0, part_from);
         let data = data.and_then(|data| self.data(data));
         // An asynchronous write is answered, and its slot another's, long before it has left: the frame keeps its own bytes.
         let journals = self.parts.core.keeps_frames() && matches!(frame.body, Body::Write { .. });
@@ -158,4 +159,12 @@ fn copied(data: &Buffer, length: u32) -> Option<Arc<Buffer>> {
     let mut copy = Buffer::new(bytes.len())?;
     copy.bytes_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(Arc::new(copy))
+}
+
+/// The first byte of a buffer that is meant.
+fn part_from(data: Data) -> usize {
+    match data {
+        Data::Part { from, .. } => from as usize,
+        Data::Request(_) | Data::Payload(_) | Data::Buffer(_) => 0,
+    }
 }

@@ -62,6 +62,8 @@ pub(crate) enum DiskJob {
     Zero(ZeroJob),
     /// Data read for the core.
     Read { op: OpId, length: usize, into: Data },
+    /// Data read for the core, to lie in a buffer from `from` on.
+    Gather { op: OpId, from: usize, length: usize },
     /// Bytes of the control area, or of the store, read for the core.
     Load { op: OpId, length: usize },
     /// Data made durable for the core.

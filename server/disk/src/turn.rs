@@ -1,10 +1,11 @@
 //! The loop: wait, take what has happened, hand it to the core, perform what it wants.
 
-use crate::backing::{Backing, Durable, zero_bits};
+use crate::backing::{Backing, Bytes, Durable, zero_bits};
 use crate::control::Control;
 use crate::device::Worker;
 use crate::front::{FrontEnd as _, Numbers, Taken};
 use crate::fuse::Front;
+use crate::gather::Gathering;
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
 use crate::keeper::client::Keeping;
@@ -94,6 +95,7 @@ pub(crate) struct Loop {
     pub(crate) payloads: BTreeMap<PayloadId, Arc<Buffer>>,
     pub(crate) buffers: BTreeMap<OpId, Arc<Buffer>>,
     pub(crate) control_jobs: VecDeque<ControlJob>,
+    pub(crate) gathering: BTreeMap<OpId, Gathering>,
     pub(crate) device: Option<PathBuf>,
     pub(crate) zeroing: Zeroing,
     pub(crate) exit: bool,
@@ -122,6 +124,7 @@ impl Loop {
             payloads: BTreeMap::new(),
             buffers: BTreeMap::new(),
             control_jobs: VecDeque::new(),
+            gathering: BTreeMap::new(),
             device: None,
             zeroing: Zeroing::default(),
             exit: false,
@@ -218,7 +221,7 @@ impl Loop {
         self.drain_inputs();
     }
 
-    fn drain_inputs(&mut self) {
+    pub(crate) fn drain_inputs(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
             self.parts.core.handle(input, BootClock.now());
             self.perform_all();
@@ -345,6 +348,7 @@ impl Loop {
                 }
                 self.feed(Input::LocalDone { op, result });
             }
+            DiskJob::Gather { op, from, length } => self.gathered((op, from, length), result, buffer),
             DiskJob::Load { op, length } => {
                 let bytes = buffer.map(|buffer| buffer.first(length).to_vec()).unwrap_or_default();
                 let result = whole(length).map(|_| LocalResult::Bytes(bytes));
@@ -400,7 +404,8 @@ impl Loop {
                     place.copy_from_slice(&bytes);
                 }
                 let job = DiskJob::ControlWrite { length };
-                self.parts.backing.write(&mut self.parts.ring, job, offset, Arc::new(buffer), length);
+                let data = Bytes::first(Arc::new(buffer), length);
+                self.parts.backing.write(&mut self.parts.ring, job, offset, data);
             }
             None => {
                 let op = job.op;

@@ -2,6 +2,7 @@
 //!
 //! Both copies read the same afterwards whatever each disk can do: a discard is a write of zeroes that may give space back.
 
+use crate::backing::Bytes;
 use crate::limits::LARGE_BYTES;
 use crate::ring::memory::Buffer;
 use crate::token::{DiskJob, ZeroJob, ZeroWay};
@@ -71,7 +72,8 @@ impl Loop {
         job.part = (job.length - job.done).min(LARGE_BYTES as u64);
         let at = job.offset + job.done;
         let length = job.part as usize;
-        self.parts.backing.write(&mut self.parts.ring, DiskJob::Zero(job), at, zeroes, length);
+        let data = Bytes::first(zeroes, length);
+        self.parts.backing.write(&mut self.parts.ring, DiskJob::Zero(job), at, data);
     }
 
     /// A step is done: the next one, or the answer.

@@ -19,10 +19,10 @@ pub enum Data {
     Request(RequestId),
     /// A received frame's payload.
     Payload(PayloadId),
-    /// A buffer the shell allocates at `ReadLocal { into: Buffer(op) }` or `HashLocal { keep: true }` and keeps until
-    /// `Release`.
+    /// A buffer the shell allocates at `ReadLocal { into: Buffer(op) }`, `HashLocal { keep: true }` or `GatherLocal` and keeps
+    /// until `Release`.
     Buffer(OpId),
-    /// Bytes of such a buffer from `from` on; only sent.
+    /// Bytes of such a buffer from `from` on: sent, or written.
     Part { op: OpId, from: u32 },
 }
 
@@ -38,7 +38,12 @@ pub enum Action {
     ReadLocal { op: OpId, range: Range, into: Data },
     /// Read the local disk and hash each 4096-byte block. `keep`: the bytes stay as `Data::Buffer(op)` until released.
     HashLocal { op: OpId, range: Range, keep: bool },
-    /// Make all completed local writes durable.
+    /// Read these ranges of the local disk into one buffer, one behind the other, and hash each 4096-byte block; the bytes stay as
+    /// `Data::Buffer(op)` until released.
+    GatherLocal { op: OpId, ranges: Vec<Range> },
+    /// Write these bytes of the backing, counted as `StoreControl` does; durable with a `FlushLocal` that begins after it is done.
+    WriteControl { op: OpId, write: ControlWrite },
+    /// Make all completed local writes durable, those of `WriteControl` too.
     FlushLocal { op: OpId },
     /// Write these bytes of the control area, in order, then make them durable (one flush); never overtaken by a later
     /// `StoreControl`.

@@ -23,6 +23,8 @@ pub(crate) struct Applied {
     range: Range,
     work: Work,
     started: bool,
+    /// The sums of its blocks were taken back once.
+    prepared: bool,
     /// What the twin told of the blocks that it sends: theirs when they are here.
     promised: Vec<(u64, Sum)>,
     /// A write, which may be answered already: it is done even when the connection goes.
@@ -124,8 +126,8 @@ impl Mirror {
         let exclusive = !matches!(work, Work::Check { .. } | Work::Verify(_) | Work::Read);
         let id = self.fresh();
         let range = Range { offset, length };
-        let applied =
-            Applied { of, connection, range, work, started: false, promised: Vec::new(), owed, early };
+        let (started, prepared, promised) = (false, false, Vec::new());
+        let applied = Applied { of, connection, range, work, started, prepared, promised, owed, early };
         self.applied.insert(id, applied);
         let ordered = !self.config.faults.apply_without_order;
         if !ordered || self.ranges.claim(id, offset, u64::from(length), exclusive) {
@@ -144,15 +146,20 @@ impl Mirror {
             return;
         }
         let (range, copy) = (applied.range, !matches!(applied.work, Work::Write(_)));
-        if !self.may_overwrite(id, range, matches!(applied.work, Work::Copy(_))) {
+        let is_copy = matches!(applied.work, Work::Copy(_));
+        if !applied.prepared {
+            // While the old content is being kept, the sums are taken back.
+            let (first, count) = blocks(range.offset, u64::from(range.length));
+            let promised = if copy { self.sums.take_promised(first, count) } else { Vec::new() };
+            self.sums_forget(range);
+            if let Some(applied) = self.applied.get_mut(&id) {
+                (applied.prepared, applied.promised) = (true, promised);
+            }
+        }
+        if !self.may_overwrite(id, range, is_copy) {
             return;
         }
-        let (first, count) = blocks(range.offset, u64::from(range.length));
-        let promised = if copy { self.sums.take_promised(first, count) } else { Vec::new() };
         let mark = self.sums_forget(range);
-        if let Some(applied) = self.applied.get_mut(&id) {
-            applied.promised = promised;
-        }
         if self.store.reached(mark) {
             self.apply_now(id);
         } else {
@@ -265,6 +272,7 @@ impl Mirror {
                 self.sum_learn(block, theirs);
             } else if let Some(byte) = different.get_mut(i / 8) {
                 *byte |= 1 << (i % 8);
+                self.keep_ahead(block, 1);
                 if comes {
                     self.sums.promise(block, theirs);
                 }

@@ -138,6 +138,10 @@ pub struct Faults {
     pub forget_set_back: bool,
     /// What is to be overwritten is overwritten when it is read, before it is kept on disk.
     pub overwrite_before_kept: bool,
+    /// What is kept counts when it is flushed itself, whatever is with what lies before it in the store.
+    pub keep_with_gaps: bool,
+    /// A start checks the blocks of the store's last segment only, whatever was on its way at the end.
+    pub check_last_segment_only: bool,
     /// Only what a rebuild overwrites is kept, not what the application writes meanwhile.
     pub keep_copies_only: bool,
     /// A copy that was put back to an older version is taken for the one it was made.
@@ -178,6 +182,9 @@ pub const RUNS_MAX: usize = 128;
 pub const BUFFERED_MAX: u64 = 4 * 1024 * 1024;
 /// Frames of runs that the twin has not answered: as many as runs, however finely a comparison cuts them.
 pub const FRAMES_MAX: u32 = 128;
+/// Blocks that a target is told of before they are sent: while as many are on their way, the next are kept (`undo`). A disk that
+/// takes 2 GiB a second has some milliseconds for each.
+pub const AHEAD_BLOCKS_MAX: u64 = 2048;
 /// A frame with more than this takes one of the twin's few large slots.
 pub const LARGE_FRAME_BYTES: u64 = 16 * 1024;
 /// Of those under way: one less than the twin has, so that a large write of the application is never stuck behind them.

@@ -142,6 +142,7 @@ impl Mirror {
         self.moved = true;
         self.drop_unapplied();
         self.sums.forget_promised();
+        self.undo.keeping.forget_ahead();
         self.promises.clear();
         self.settle.forget_sessions();
         self.twin_lost();
@@ -284,7 +285,8 @@ impl Mirror {
             | Body::Verify { .. }
             | Body::Verified { .. }
             | Body::Barrier
-            | Body::Got { .. } => self.close_link(LinkFault::Protocol),
+            | Body::Got { .. }
+            | Body::Ahead { .. } => self.close_link(LinkFault::Protocol),
         }
     }
 
@@ -379,6 +381,7 @@ impl Mirror {
             | Body::Read { .. } => {
                 self.work_received(sequence, frame.body, payload);
             }
+            Body::Ahead { runs } => self.ahead_received(&runs),
             Body::Flush => self.flush_received(sequence),
             Body::Barrier => self.barrier_received(sequence),
             Body::MapAsk { from } => self.map_asked(from),

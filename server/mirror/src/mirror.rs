@@ -33,7 +33,7 @@ use crate::status::Told;
 use crate::store::Store;
 use crate::sum_page;
 use crate::sums::Sums;
-use crate::undo::Undo;
+use crate::undo::{KeepOp, Undo};
 use crate::verify::Verify;
 use crate::watch::Watch;
 use peer::control::{Done, FromDisk, OrderFault, RebuildResult, Role, Ticket, VerifyResult};
@@ -84,8 +84,8 @@ pub(crate) enum Op {
     SumsFlush,
     /// A read whose run was broken off: its buffer is released when it ends.
     LostRead,
-    /// Keeping what is to be overwritten: reading a run of this number, or writing and sealing.
-    Keep(usize),
+    /// Keeping what is to be overwritten: an operation of the batch of this number.
+    Keep(KeepOp, u64),
     /// Reading or putting back what was kept.
     KeepRead,
 }
@@ -343,7 +343,7 @@ impl Mirror {
             Op::RunHash(run) => self.run_hash_done(run, op, result),
             Op::Mend => self.mend_done(op.0, result.err()),
             Op::TwinRead => self.twin_read_done(op.0, result.err()),
-            Op::Keep(run) => self.keep_done(run, op, result),
+            Op::Keep(what, batch) => self.keep_done(what, batch, result),
             Op::KeepRead => self.keep_read_done(op, result),
             Op::VerifyHash(run) => self.verify_hashed(run, result),
             Op::LoadSums(extent) => self.sums_loaded(extent, result),

@@ -14,8 +14,8 @@
 
 use crate::action::{Action, Data, LinkFault, OpId};
 use crate::config::{
-    BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_PROBE, FOREIGN_RUNS, FRAMES_MAX, LARGE_FRAME_BYTES,
-    LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT, RUNS_MAX,
+    AHEAD_BLOCKS_MAX, BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_PROBE, FOREIGN_RUNS, FRAMES_MAX,
+    LARGE_FRAME_BYTES, LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT, RUNS_MAX,
 };
 use crate::dirty::DirtyMap;
 use crate::input::{LocalFault, LocalResult, Range, ZERO_HASH};
@@ -26,7 +26,7 @@ use crate::pair::Awaited;
 use crate::progress::Progress;
 use crate::sum_page::{Sum, sum_of};
 use crate::table::Told;
-use peer::block::{BLOCK_BYTES, Body, HASH_BYTES};
+use peer::block::{AHEAD_RUNS_MAX, BLOCK_BYTES, Body, HASH_BYTES};
 use peer::control::RebuildResult;
 use std::collections::{BTreeMap, VecDeque};
 use wire::alert::RebuildKind;
@@ -114,6 +114,10 @@ pub(crate) struct Rebuild {
     pub(crate) pace: Pace,
     /// Blocks before this one have been looked at in this pass.
     cursor: u64,
+    /// The twin was told of what will be sent of the blocks before this one.
+    ahead: u64,
+    /// Blocks it was told of that no run has reached.
+    announced: u64,
     runs: BTreeMap<u64, Run>,
     /// Compared runs in a row without a block in common.
     foreign: u32,
@@ -141,6 +145,8 @@ impl Rebuild {
             progress,
             pace,
             cursor: 0,
+            ahead: 0,
+            announced: 0,
             runs: BTreeMap::new(),
             foreign: 0,
             trusted: 0,
@@ -225,6 +231,7 @@ impl Mirror {
         }
         self.send_parts();
         while self.rebuild.as_ref().is_some_and(Rebuild::has_room) && self.begin_run() {}
+        self.announce();
         let Some(rebuild) = &mut self.rebuild else { return };
         rebuild.progress.measure(now, rebuild.left(&self.map));
         let end = rebuild.runs.is_empty() && self.map.next_set(rebuild.cursor).is_none();
@@ -234,7 +241,7 @@ impl Mirror {
         let rest = self.map.count() > 0 && rebuild.copied.is_empty() && rebuild.flushing.is_empty();
         if end && rest && rebuild.cursor > 0 {
             // Bits set behind the cursor meanwhile: another pass.
-            rebuild.cursor = 0;
+            (rebuild.cursor, rebuild.ahead, rebuild.announced) = (0, 0, 0);
             self.moved = true;
         }
     }
@@ -258,6 +265,9 @@ impl Mirror {
         if !suspected && count < RUN_BLOCKS_LONG / 4 {
             // Too short to be worth one of the twin's few large slots.
             count = count.min(RUN_BLOCKS_SHORT);
+        }
+        if first < rebuild.ahead && !suspected {
+            rebuild.announced = rebuild.announced.saturating_sub(count);
         }
         rebuild.cursor = first + count;
         rebuild.blocks += count;
@@ -286,6 +296,41 @@ impl Mirror {
         }
         self.moved = true;
         true
+    }
+
+    /// Tells the twin what will be sent soon: of blocks known to be different. Of others it knows when they are compared.
+    fn announce(&mut self) {
+        let Some(rebuild) = &mut self.rebuild else { return };
+        if self.sb.compare_all || rebuild.announced > AHEAD_BLOCKS_MAX / 2 {
+            return;
+        }
+        let mut runs: Vec<(u64, u32)> = Vec::new();
+        let mut at = rebuild.ahead.max(rebuild.cursor);
+        let (mut announced, mut looked) = (rebuild.announced, 0);
+        while let Some(block) = self.map.next_set(at).filter(|_| announced < AHEAD_BLOCKS_MAX) {
+            let extent = block / EXTENT_BLOCKS;
+            looked += 1;
+            if looked > 2 * AHEAD_BLOCKS_MAX {
+                break;
+            }
+            if self.suspects.contains(&(extent as u32)) {
+                at = (extent + 1) * EXTENT_BLOCKS;
+                continue;
+            }
+            let full = runs.len() == AHEAD_RUNS_MAX;
+            match runs.last_mut() {
+                Some((first, count)) if *first + u64::from(*count) == block => *count += 1,
+                Some(_) | None if full => break,
+                Some(_) | None => runs.push((block, 1)),
+            }
+            at = block + 1;
+            announced += 1;
+        }
+        (rebuild.ahead, rebuild.announced) = (at, announced);
+        if !runs.is_empty() {
+            self.send(Body::Ahead { runs }, None);
+            self.moved = true;
+        }
     }
 
     /// The run's claim is granted: nothing overlaps it until it is released.

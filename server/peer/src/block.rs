@@ -27,6 +27,8 @@ pub const PAYLOAD_BYTES_MAX: u32 = 1024 * 1024;
 pub const ZERO_BYTES_MAX: u32 = 32 * 1024 * 1024;
 /// Blocks of the longest run, and so the most hashes of one `Check`.
 pub const RUN_BLOCKS_MAX: usize = (PAYLOAD_BYTES_MAX as u64 / BLOCK_BYTES) as usize;
+/// Most runs of one `Ahead`: their numbers take less than half of the longest body.
+pub const AHEAD_RUNS_MAX: usize = 512;
 /// Bytes of bits in one page of the dirty map: a 4096-byte page less its 32-byte header.
 pub const MAP_PAGE_BYTES: usize = 4064;
 /// Most hot extents one side can report: the capacity of its activity log.
@@ -111,6 +113,9 @@ pub enum Body {
     /// Nothing that follows is written before everything that came earlier is on stable storage; answered by `Flushed`
     /// (asynchronous sets, C4).
     Barrier,
+    /// Runs of neighbouring blocks (first, how many) that copies are about to overwrite: what is there may be kept meanwhile. No
+    /// answer; a side that keeps nothing does nothing.
+    Ahead { runs: Vec<(u64, u32)> },
 }
 
 /// A block that is not what the sender of `Verify` has.
@@ -212,6 +217,7 @@ impl Frame {
             | Body::Zero { .. }
             | Body::Verify { .. }
             | Body::Verified { .. }
+            | Body::Ahead { .. }
             | Body::Read { .. }
             | Body::Barrier
             | Body::Got { .. } => 0,
@@ -237,6 +243,7 @@ impl Frame {
                 limit("offset", !offset.is_multiple_of(BLOCK_BYTES) || offset.checked_add(1 << 20).is_none())
             }
             Body::Checked { different, .. } => limit("different", different.len() > RUN_BLOCKS_MAX / 8),
+            Body::Ahead { runs } => limit("runs", runs.is_empty() || runs.len() > AHEAD_RUNS_MAX),
             Body::Map { bits, .. } => limit("bits", !bits.is_empty() && bits.len() != MAP_PAGE_BYTES),
             Body::BuildDone { history } => {
                 limit("history", history.is_empty() || history.len() > HISTORY_MAX)

@@ -1,7 +1,7 @@
 //! Codec of the block frames: everything survives the way there and back, nothing damaged does, nothing panics.
 
 use super::*;
-use crate::block::{HOT_MAX, Hello, KeepOld, MAP_PAGE_BYTES, Odd, Refused, ZERO_BYTES_MAX};
+use crate::block::{AHEAD_RUNS_MAX, HOT_MAX, Hello, KeepOld, MAP_PAGE_BYTES, Odd, Refused, ZERO_BYTES_MAX};
 use wire::{Generation, Incarnation, NodeId, SetId};
 
 fn frames() -> Vec<Frame> {
@@ -61,6 +61,7 @@ fn frames() -> Vec<Frame> {
         Body::ReadData { of: 9, length: 1536 },
         Body::Got { of: 10 },
         Body::Barrier,
+        Body::Ahead { runs: vec![(u64::MAX, u32::MAX); AHEAD_RUNS_MAX] },
     ];
     let number = |(i, body)| Frame { epoch: Epoch(3), session: Session(8), sequence: i as u64 + 1, body };
     bodies.into_iter().enumerate().map(number).collect()
@@ -158,6 +159,8 @@ fn limits_hold_on_the_way_out_too() {
         Body::Checked { of: 1, different: vec![0; 33] },
         Body::Map { page: 0, bits: vec![0; 5], more: false },
         Body::BuildDone { history: Vec::new() },
+        Body::Ahead { runs: Vec::new() },
+        Body::Ahead { runs: vec![(0, 1); AHEAD_RUNS_MAX + 1] },
     ];
     for body in bad {
         let mut out = vec![1, 2];

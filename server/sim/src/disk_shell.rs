@@ -91,6 +91,9 @@ impl World {
                 };
                 self.begin_io(host, set, process, op, IoKind::Flush { mark });
             }
+            Action::GatherLocal { op, .. } | Action::WriteControl { op, .. } => {
+                self.expect(false, || format!("{set}: {op:?} is of a store, and there is none"));
+            }
             Action::StoreControl { op, writes } => {
                 let writes = writes.into_iter().map(|w| (w.offset, w.bytes)).collect();
                 self.begin_io(host, set, process, op, IoKind::Control { writes });

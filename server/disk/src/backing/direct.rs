@@ -1,6 +1,6 @@
 //! A file or device with O_DIRECT, through the ring.
 
-use super::{Backing, Durable, hasher::Hasher};
+use super::{Backing, Bytes, Durable, hasher::Hasher};
 use crate::inbox::Outbox;
 use crate::ring::Ring;
 use crate::ring::memory::{Buffer, Spare};
@@ -30,8 +30,9 @@ impl Direct {
 }
 
 impl Backing for Direct {
-    fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize) {
-        ring.write(Token::Disk(job), self.file.as_fd(), offset, data, length);
+    fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Bytes) {
+        let Bytes { data, from, length } = data;
+        ring.write(Token::Disk(job), self.file.as_fd(), offset, data, (from, length));
     }
 
     fn zero(&mut self, ring: &mut Ring<Token>, job: ZeroJob) {
@@ -58,5 +59,9 @@ impl Backing for Direct {
 
     fn hash(&mut self, op: OpId, offset: u64, length: usize, keep: bool) {
         self.hasher.hash(op, offset, length, keep);
+    }
+
+    fn digest(&mut self, op: OpId, read: Buffer, length: usize) {
+        self.hasher.digest(op, read, length);
     }
 }

@@ -15,9 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 struct Job {
     op: OpId,
-    offset: u64,
     length: usize,
-    keep: bool,
+    what: What,
+}
+
+enum What {
+    /// To be read from there first.
+    Range { offset: u64, keep: bool },
+    /// As it is.
+    Read(Buffer),
 }
 
 /// The hashing threads' handle; dropping it ends them.
@@ -39,7 +45,16 @@ impl Hasher {
     }
 
     pub(super) fn hash(&self, op: OpId, offset: u64, length: usize, keep: bool) {
-        if self.jobs.try_send(Job { op, offset, length, keep }).is_err() {
+        self.put(Job { op, length, what: What::Range { offset, keep } });
+    }
+
+    pub(super) fn digest(&self, op: OpId, read: Buffer, length: usize) {
+        self.put(Job { op, length, what: What::Read(read) });
+    }
+
+    fn put(&self, job: Job) {
+        let op = job.op;
+        if self.jobs.try_send(job).is_err() {
             let result = Err(LocalFault { errno: libc::EBUSY });
             self.outbox.put(Outcome::Hashed { op, result, buffer: None });
         }
@@ -49,7 +64,15 @@ impl Hasher {
 fn serve(file: &File, spare: &Spare, outbox: &Outbox, queue: &Mutex<Receiver<Job>>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { op, offset, length, keep }) = next else { return };
+        let Ok(Job { op, length, what }) = next else { return };
+        let (offset, keep) = match what {
+            What::Range { offset, keep } => (offset, keep),
+            What::Read(buffer) => {
+                let result = Ok(LocalResult::Hashes(hashes(buffer.first(length))));
+                outbox.put(Outcome::Hashed { op, result, buffer: Some(buffer) });
+                continue;
+            }
+        };
         let mut buffer = spare.take(length);
         let result = match &mut buffer {
             Some(buffer) => read_and_hash(file, offset, length, buffer, keep),

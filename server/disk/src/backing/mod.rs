@@ -35,8 +35,8 @@ pub(crate) enum Durable {
 /// The local disk. Offsets are those of the backing, control area included. Each call is answered by exactly one
 /// completion of `Token::Disk` in the ring or one `Outcome::Disk` in the inbox.
 pub(crate) trait Backing {
-    /// Writes the first `length` bytes of `data`.
-    fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize);
+    /// Writes these bytes at `offset`.
+    fn write(&mut self, ring: &mut Ring<Token>, job: DiskJob, offset: u64, data: Bytes);
     /// Makes a range read as zeroes, in the job's way; a way it has not gives EOPNOTSUPP or EINVAL. Not for
     /// [`ZeroWay::Write`], which is a `write`.
     fn zero(&mut self, ring: &mut Ring<Token>, job: ZeroJob);
@@ -46,6 +46,31 @@ pub(crate) trait Backing {
     fn flush(&mut self, ring: &mut Ring<Token>, job: DiskJob, what: Durable);
     /// Hashes each block of a range; answered by `Outcome::Hashed`, with the bytes if they are to be kept.
     fn hash(&mut self, op: OpId, offset: u64, length: usize, keep: bool);
+    /// Hashes each block of what was read; answered by `Outcome::Hashed`, with the bytes.
+    fn digest(&mut self, op: OpId, read: Buffer, length: usize);
+}
+
+/// Bytes of a shared buffer.
+pub(crate) struct Bytes {
+    /// The buffer.
+    pub data: Arc<Buffer>,
+    /// The first of them.
+    pub from: usize,
+    /// How many.
+    pub length: usize,
+}
+
+impl Bytes {
+    /// The first `length` bytes.
+    pub(crate) fn first(data: Arc<Buffer>, length: usize) -> Bytes {
+        Bytes { data, from: 0, length }
+    }
+
+    /// Those that there are.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let all = self.data.bytes();
+        all.get(self.from..).map_or(&[], |rest| rest.get(..self.length).unwrap_or(rest))
+    }
 }
 
 /// Opens a backing for the data path, locked against every other disk process: the lock of a killed one is only gone when

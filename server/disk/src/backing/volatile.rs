@@ -3,8 +3,8 @@
 //! A seeded coin applies parts of some writes early, torn at sectors, as a real cache writes back when it likes. The thread
 //! that serves it does one thing after another; the loop is never held up.
 
-use super::hasher::hash_blocks;
-use super::{Backing, Durable};
+use super::hasher::{hash_blocks, hashes};
+use super::{Backing, Bytes, Durable};
 use crate::inbox::{Outbox, Outcome};
 use crate::limits::{JOBS_MAX, STACK_BYTES, VOLATILE_BYTES};
 use crate::options::{DiskOptions, VolatileFault, VolatileOp};
@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -27,11 +26,12 @@ const SECTOR: usize = 512;
 const EARLY_ONE_IN: u64 = 8;
 
 enum Job {
-    Write { job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize },
+    Write { job: DiskJob, offset: u64, data: Bytes },
     Zero(ZeroJob),
     Read { job: DiskJob, offset: u64, into: Buffer, length: usize },
     Flush { job: DiskJob, what: Durable },
     Hash { op: OpId, offset: u64, length: usize, keep: bool },
+    Digest { op: OpId, read: Buffer, length: usize },
 }
 
 /// The volatile backing's handle; dropping it ends the thread, and what was not flushed is lost.
@@ -77,7 +77,7 @@ impl Volatile {
                 Job::Read { job, into, .. } => {
                     self.outbox.put(Outcome::Disk { job, result, buffer: Some(into) });
                 }
-                Job::Hash { op, .. } => {
+                Job::Hash { op, .. } | Job::Digest { op, .. } => {
                     let result = Err(LocalFault { errno: libc::EBUSY });
                     self.outbox.put(Outcome::Hashed { op, result, buffer: None });
                 }
@@ -87,8 +87,8 @@ impl Volatile {
 }
 
 impl Backing for Volatile {
-    fn write(&mut self, _: &mut Ring<Token>, job: DiskJob, offset: u64, data: Arc<Buffer>, length: usize) {
-        self.put(Job::Write { job, offset, data, length });
+    fn write(&mut self, _: &mut Ring<Token>, job: DiskJob, offset: u64, data: Bytes) {
+        self.put(Job::Write { job, offset, data });
     }
 
     fn zero(&mut self, _: &mut Ring<Token>, job: ZeroJob) {
@@ -105,6 +105,10 @@ impl Backing for Volatile {
 
     fn hash(&mut self, op: OpId, offset: u64, length: usize, keep: bool) {
         self.put(Job::Hash { op, offset, length, keep });
+    }
+
+    fn digest(&mut self, op: OpId, read: Buffer, length: usize) {
+        self.put(Job::Digest { op, read, length });
     }
 }
 
@@ -131,6 +135,7 @@ impl Weakness {
             Job::Write { .. } | Job::Zero(_) => VolatileOp::Write,
             Job::Read { .. } | Job::Hash { .. } => VolatileOp::Read,
             Job::Flush { .. } => VolatileOp::Flush,
+            Job::Digest { .. } => return Ok(()),
         };
         if kind != fault.what {
             return Ok(());
@@ -145,8 +150,9 @@ fn serve(mut cache: Cache, mut weakness: Weakness, queue: &Receiver<Job>, answer
     for job in queue {
         let able = weakness.suffer(&job);
         match job {
-            Job::Write { job, offset, data, length } => {
-                let done = able.and_then(|()| cache.write(offset, data.first(length)));
+            Job::Write { job, offset, data } => {
+                let done = able.and_then(|()| cache.write(offset, data.bytes()));
+                let length = data.length;
                 drop(data);
                 let result = done.map(|()| length).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: None });
@@ -167,6 +173,10 @@ fn serve(mut cache: Cache, mut weakness: Weakness, queue: &Receiver<Job>, answer
                 let done = able.and_then(|()| cache.flush(what));
                 let result = done.map(|()| 0).map_err(|error| errno(&error));
                 answers.put(Outcome::Disk { job, result, buffer: None });
+            }
+            Job::Digest { op, read, length } => {
+                let result = Ok(LocalResult::Hashes(hashes(read.first(length))));
+                answers.put(Outcome::Hashed { op, result, buffer: Some(read) });
             }
             Job::Hash { op, offset, length, keep } => {
                 let Some(mut buffer) = Buffer::new(length) else {

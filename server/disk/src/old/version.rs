@@ -26,8 +26,8 @@ pub(super) struct Version {
     sb: Superblock,
     /// Kept runs by first block; they never overlap.
     kept: BTreeMap<u64, Place>,
-    /// Place and number of the next header.
-    next: (u64, u64),
+    /// The segment taken in last.
+    last: Option<Segment>,
 }
 
 impl Version {
@@ -40,7 +40,7 @@ impl Version {
             open(libc::O_DIRECT).or_else(|_| open(0)).with_context(|| format!("open the backing {name}"))?;
         let sb = head(&file).with_context(|| format!("read the control area of {name}"))?;
         ensure!(sb.preserved.is_some(), "{name} keeps no older version");
-        let mut version = Version { file, sb, kept: BTreeMap::new(), next: (0, 0) };
+        let mut version = Version { file, sb, kept: BTreeMap::new(), last: None };
         version.catch_up()?;
         Ok(version)
     }
@@ -96,23 +96,23 @@ impl Version {
     /// Takes in the headers written since.
     fn catch_up(&mut self) -> anyhow::Result<()> {
         loop {
-            let (at, number) = self.next;
+            let at = self.last.as_ref().map_or(0, Segment::end);
             if at >= self.sb.store / BLOCK {
                 return Ok(());
             }
             let mut header = Buffer::new(UNIT).context("no memory")?;
             let bytes = header.bytes_mut().get_mut(..UNIT).unwrap_or_default();
             self.file.read_exact_at(bytes, self.store_at(at))?;
-            let Some(segment) = Segment::read(bytes, &self.sb, at, number) else { return Ok(()) };
+            let Some(segment) = Segment::read(bytes, &self.sb, self.last.as_ref()) else { return Ok(()) };
             if !self.is_whole(&segment)? {
-                // Left by a power loss: nothing it names was overwritten, and another one takes its place.
+                // On its way, or left by a power loss: nothing it names was overwritten; another one may take its place.
                 return Ok(());
             }
             for run in &segment.runs {
                 let unit = run.place.map(|place| at + 1 + u64::from(place));
                 self.kept.insert(run.first, Place { count: run.count, unit });
             }
-            self.next = (segment.end(), number + 1);
+            self.last = Some(segment);
         }
     }
 

@@ -120,17 +120,18 @@ impl<T: Copy> Ring<T> {
         }
     }
 
-    /// Writes the first `length` bytes of a buffer at `offset` of a file.
+    /// Writes bytes of a buffer (the first one, and how many) at `offset` of a file.
     pub(crate) fn write(
         &mut self,
         token: T,
         file: BorrowedFd<'_>,
         offset: u64,
         data: Arc<Buffer>,
-        length: usize,
+        (from, length): (usize, usize),
     ) {
-        let length = length.min(data.len()) as u32;
-        let (fd, pointer) = (types::Fd(file.as_raw_fd()), data.pointer().cast_const());
+        let from = from.min(data.len());
+        let length = length.min(data.len() - from) as u32;
+        let (fd, pointer) = (types::Fd(file.as_raw_fd()), data.pointer().wrapping_add(from).cast_const());
         let entry = match data.fixed() {
             Some(number) => opcode::WriteFixed::new(fd, pointer, length, number).offset(offset).build(),
             None => opcode::Write::new(fd, pointer, length).offset(offset).build(),

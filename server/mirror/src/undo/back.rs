@@ -14,9 +14,8 @@ use peer::block::BLOCK_BYTES;
 /// How far it is.
 #[derive(Debug, Default)]
 pub(super) struct Back {
-    /// The next header.
-    at: u64,
-    number: u64,
+    /// The segment that went back last.
+    last: Option<Segment>,
     reading: Option<OpId>,
     /// The segment that goes back when this store is done: the sums of its blocks are being taken back.
     waits: Option<(u64, Segment)>,
@@ -46,8 +45,8 @@ struct Going {
 
 impl Mirror {
     pub(super) fn advance_returning(&mut self) {
-        let drained = self.applied.is_empty() && self.undo.batch.is_none() && self.failed.is_none();
-        let (head, stored) = (self.undo.head, self.store.reached(self.undo.after));
+        let drained = self.applied.is_empty() && self.undo.keeping.is_idle() && self.failed.is_none();
+        let (head, stored) = (self.undo.keeping.head, self.store.reached(self.undo.after));
         let Stage::Returning(back) = &mut self.undo.stage else { return };
         if back.waits.as_ref().is_some_and(|(mark, _)| !self.store.reached(*mark)) {
             return;
@@ -58,7 +57,8 @@ impl Mirror {
         if !drained || !stored || back.reading.is_some() || !back.runs.is_empty() {
             return;
         }
-        let (at, next) = (back.at, back.at < head);
+        let at = back.last.as_ref().map_or(0, Segment::end);
+        let next = at < head;
         match back.flush {
             Flush::Not if next => {
                 let op = self.begin(Op::KeepRead);
@@ -91,7 +91,7 @@ impl Mirror {
         self.moved = true;
         let Stage::Returning(back) = &mut self.undo.stage else { return };
         if let Some(place) = back.runs.iter().position(|run| run.buffer == op || run.write == Some(op)) {
-            self.run_returned(place, op, result);
+            self.run_returned(place, result);
             return;
         }
         let failed =
@@ -100,10 +100,12 @@ impl Mirror {
             Err(fault) => self.fail(failed(&fault)),
             Ok(LocalResult::Bytes(bytes)) if back.reading == Some(op) => {
                 back.reading = None;
-                let (at, number) = (back.at, back.number);
-                match Segment::read(&bytes, &self.sb, at, number) {
+                match Segment::read(&bytes, &self.sb, back.last.as_ref()) {
                     Some(segment) => self.segment_may_go_back(segment),
-                    None => self.fail(format!("the preserved version is damaged: header at {at}")),
+                    None => {
+                        let at = back.last.as_ref().map_or(0, Segment::end);
+                        self.fail(format!("the preserved version is damaged: header at {at}"));
+                    }
                 }
             }
             Ok(_) if back.flush == Flush::Flushing(op) => self.version_is_back(),
@@ -151,11 +153,11 @@ impl Mirror {
             }
         }
         if let Stage::Returning(back) = &mut self.undo.stage {
-            (back.at, back.number, back.runs) = (segment.end(), segment.number + 1, runs);
+            (back.last, back.runs) = (Some(segment), runs);
         }
     }
 
-    fn run_returned(&mut self, place: usize, op: OpId, result: Result<LocalResult, LocalFault>) {
+    fn run_returned(&mut self, place: usize, result: Result<LocalResult, LocalFault>) {
         let Stage::Returning(back) = &mut self.undo.stage else { return };
         let Some(run) = back.runs.get_mut(place) else { return };
         let (buffer, zero, reading) = (run.buffer, run.zero, run.write.is_none() && !run.zero);
@@ -180,7 +182,6 @@ impl Mirror {
                 self.fail(format!("putting the preserved version back failed: errno {}", fault.errno));
             }
         }
-        let _ = op;
         if !zero {
             self.act(Action::Release { data: Data::Buffer(buffer) });
         }

@@ -14,33 +14,40 @@
 //! | 48     | 8        | number of the segment within its record, from 0 |
 //! | 56     | 4        | runs |
 //! | 60     | 4        | units of blocks behind the header |
-//! | 64     | 24 each  | first block (8), blocks (4), unit behind the header or `u32::MAX` for zeroes (4), checksum (4), 0 (4) |
+//! | 64     | 8        | session of the block link in which it was written |
+//! | 72     | 24 each  | first block (8), blocks (4), unit behind the header or `u32::MAX` for zeroes (4), checksum (4), 0 (4) |
 //!
 //! Why it is so:
 //! * **A log, not a table.** An index that is rewritten in place can lose old entries with a torn write; a header that is
-//!   written once cannot take another one's entries with it. And one batch is one sequential write and one flush,
-//!   whatever blocks it holds.
+//!   written once cannot take another one's entries with it. And one batch is one sequential write, whatever blocks it holds,
+//!   and one flush does for all that are written when it begins.
 //! * **The index lies in the store.** It grows with it, costs the control area nothing, and memory holds only which blocks
 //!   are kept (one bit or less each, `bits`), never where they are.
 //! * **The end is found, not stored.** Headers follow each other; the first that is not of this record, place and number
-//!   ends the log. Only the last segment can be one whose blocks did not reach the disk, for a batch begins when the one
-//!   before is durable: its blocks are checked against the header's checksums at a start, and where they do not fit the
-//!   segment does not count. Nothing it names was overwritten then.
+//!   ends the log. At most [`UNSEALED_MAX`] segments are on their way at once, header and blocks in any order, and each counts
+//!   as kept when a flush has succeeded that began after it and all before it were written. So only that many at the log's end
+//!   can be such that did not reach the disk as a whole: at a start their blocks are checked against their headers'
+//!   checksums, and the first that does not fit ends the log. Nothing that it or a later one names was overwritten then.
+//! * **What such an end leaves behind counts no more.** Another segment takes the place of the first that is broken, and may
+//!   be as long: the one behind it is then told by its session, which is lower. Every life of the process has higher ones.
 //! * **Zeroes are a word.** A sparse image's old content mostly needs no room at all.
 
 use crate::layout::{Superblock, UNIT};
 use crate::layout::{bytes16, put, seal, sealed, u32_at, u64_at};
+use wire::Session;
 
-/// Runs a segment names at most: with its blocks read at once each needs a buffer.
-pub const RUNS_MAX: usize = 120;
+/// Runs a segment names at most: what fits its header.
+pub const RUNS_MAX: usize = 160;
 /// Blocks of a run at most: a buffer's worth, as in a rebuild.
 pub const RUN_BLOCKS_MAX: u64 = crate::config::RUN_BLOCKS_LONG;
-/// Blocks of a segment at most: 2 MiB. So many are under way between a source and its target at once that longer ones
-/// would save few flushes more, and each has its buffer (C14).
-pub const SEGMENT_BLOCKS_MAX: u64 = 512;
+/// Blocks of a segment at most: 1 MiB, which a disk takes in one write.
+pub const SEGMENT_BLOCKS_MAX: u64 = 256;
+/// Segments that are being read, written and made durable at most: while one is read, one is written and one is flushed. Each has
+/// its buffer (C14).
+pub const UNSEALED_MAX: usize = 4;
 
 const MAGIC: [u8; 4] = *b"fUND";
-const HEADER: usize = 64;
+const HEADER: usize = 72;
 const ENTRY: usize = 24;
 const ZEROES: u32 = u32::MAX;
 
@@ -64,6 +71,8 @@ pub struct Segment {
     pub at: u64,
     /// Number within the record.
     pub number: u64,
+    /// Session in which it was written.
+    pub session: Session,
     /// What it keeps.
     pub runs: Vec<Kept>,
 }
@@ -94,6 +103,7 @@ impl Segment {
         put(&mut block, 48, &self.number.to_le_bytes());
         put(&mut block, 56, &(self.runs.len() as u32).to_le_bytes());
         put(&mut block, 60, &(self.units() as u32).to_le_bytes());
+        put(&mut block, 64, &self.session.0.to_le_bytes());
         for (i, run) in self.runs.iter().take(RUNS_MAX).enumerate() {
             let at = (HEADER + i * ENTRY) as u64;
             put(&mut block, at, &run.first.to_le_bytes());
@@ -105,9 +115,11 @@ impl Segment {
         block
     }
 
-    /// The header in these bytes, if it is the one of this record, place and number.
+    /// The header in these bytes, if it is the one that follows `last` (the first one: none) in this record.
     #[must_use]
-    pub fn read(block: &[u8], sb: &Superblock, at: u64, number: u64) -> Option<Segment> {
+    pub fn read(block: &[u8], sb: &Superblock, last: Option<&Segment>) -> Option<Segment> {
+        let (at, number) = last.map_or((0, 0), |last| (last.end(), last.number + 1));
+        let session = Session(u64_at(block, 64)?);
         let ours = block.get(..4)? == MAGIC
             && u64_at(block, 8)? == sb.record
             && bytes16(block, 16)? == sb.cluster
@@ -115,11 +127,12 @@ impl Segment {
             && *block.get(34)? == sb.side.0
             && u64_at(block, 40)? == at
             && u64_at(block, 48)? == number
+            && last.is_none_or(|last| session >= last.session)
             && sealed(block, 4);
         ours.then_some(())?;
         let count = u32_at(block, 56)? as usize;
         let blocks = sb.size / peer::block::BLOCK_BYTES;
-        let mut segment = Segment { at, number, runs: Vec::new() };
+        let mut segment = Segment { at, number, session, runs: Vec::new() };
         let mut units = 0;
         for i in 0..count.min(RUNS_MAX) {
             let entry = HEADER + i * ENTRY;
@@ -156,44 +169,60 @@ mod tests {
         sb
     }
 
+    fn kept(first: u64, count: u64, place: Option<u32>) -> Kept {
+        Kept { first, count, place, sum: 9 }
+    }
+
     #[test]
-    fn a_header_is_read_back_and_nothing_damaged_or_older_is() {
+    fn a_header_is_read_back_and_nothing_damaged_older_or_out_of_place_is() {
         let sb = superblock();
-        let runs = vec![
-            Kept { first: 7, count: 2, place: Some(0), sum: 9 },
-            Kept { first: 100, count: 64, place: None, sum: 0 },
-            Kept { first: 2047, count: 1, place: Some(2), sum: 3 },
-        ];
-        let segment = Segment { at: 12, number: 3, runs };
-        assert_eq!((segment.units(), segment.end()), (3, 16));
+        let before = Segment { at: 10, number: 2, session: Session(4), runs: vec![kept(0, 1, Some(0))] };
+        let runs = vec![kept(7, 2, Some(0)), kept(100, 64, None), kept(2047, 1, Some(2))];
+        let segment = Segment { at: 12, number: 3, session: Session(5), runs };
+        assert_eq!((before.end(), segment.units(), segment.end()), (12, 3, 16));
         let good = segment.bytes(&sb);
-        assert_eq!(Segment::read(&good, &sb, 12, 3), Some(segment));
-        assert_eq!(Segment::read(&good, &sb, 13, 3), None);
-        assert_eq!(Segment::read(&good, &sb, 12, 4), None);
+        assert_eq!(Segment::read(&good, &sb, Some(&before)), Some(segment));
+        for other in [
+            Segment { at: 11, ..before.clone() },
+            Segment { number: 3, ..before.clone() },
+            // Left by a life that ended while both were on their way: what it followed was written anew.
+            Segment { session: Session(6), ..before.clone() },
+        ] {
+            assert_eq!(Segment::read(&good, &sb, Some(&other)), None, "{other:?}");
+        }
+        assert_eq!(Segment::read(&good, &sb, None), None);
         let next = Superblock { record: 6, ..sb.clone() };
-        assert_eq!(Segment::read(&good, &next, 12, 3), None);
+        assert_eq!(Segment::read(&good, &next, Some(&before)), None);
         for byte in 0..good.len() {
             let mut bad = good.clone();
             bad[byte] ^= 1;
-            assert_eq!(Segment::read(&bad, &sb, 12, 3), None, "byte {byte}");
+            assert_eq!(Segment::read(&bad, &sb, Some(&before)), None, "byte {byte}");
         }
+    }
+
+    #[test]
+    fn a_header_has_room_for_the_most_runs() {
+        let sb = superblock();
+        let runs = (0..RUNS_MAX as u64).map(|i| kept(2 * i, 1, Some(i as u32))).collect();
+        let segment = Segment { runs, ..Segment::default() };
+        assert_eq!(Segment::read(&segment.bytes(&sb), &sb, None), Some(segment));
     }
 
     #[test]
     fn a_run_outside_the_device_or_the_store_is_refused() {
         let sb = superblock();
         for run in [
-            Kept { first: 2048, count: 1, place: Some(0), sum: 0 },
-            Kept { first: 0, count: 0, place: Some(0), sum: 0 },
-            Kept { first: 0, count: 65, place: Some(0), sum: 0 },
-            Kept { first: u64::MAX, count: 2, place: Some(0), sum: 0 },
-            Kept { first: 0, count: 1, place: Some(1), sum: 0 },
+            kept(2048, 1, Some(0)),
+            kept(0, 0, Some(0)),
+            kept(0, 65, Some(0)),
+            kept(u64::MAX, 2, Some(0)),
+            kept(0, 1, Some(1)),
         ] {
-            let bytes = Segment { at: 0, number: 0, runs: vec![run] }.bytes(&sb);
-            assert_eq!(Segment::read(&bytes, &sb, 0, 0), None, "{run:?}");
+            let bytes = Segment { runs: vec![run], ..Segment::default() }.bytes(&sb);
+            assert_eq!(Segment::read(&bytes, &sb, None), None, "{run:?}");
         }
-        let last =
-            Segment { at: 1023, number: 0, runs: vec![Kept { first: 0, count: 1, place: Some(0), sum: 0 }] };
-        assert_eq!(Segment::read(&last.bytes(&sb), &sb, 1023, 0), None);
+        let zeroes = |at| Segment { at, number: 1, runs: vec![kept(0, 1, None)], ..Segment::default() };
+        let last = Segment { at: 1023, number: 2, runs: vec![kept(0, 1, Some(0))], ..Segment::default() };
+        assert_eq!(Segment::read(&last.bytes(&sb), &sb, Some(&zeroes(1022))), None);
     }
 }

@@ -101,6 +101,14 @@ impl Desk {
                 op(id);
                 "flush".into()
             }
+            Action::GatherLocal { op: id, ranges } => {
+                op(id);
+                format!("gather {}", ranges.len())
+            }
+            Action::WriteControl { op: id, write } => {
+                op(id);
+                format!("head {}", write.offset)
+            }
             Action::StoreControl { op: id, writes } => {
                 op(id);
                 let parts = writes.iter().map(|write| match write.offset {

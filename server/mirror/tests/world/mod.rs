@@ -317,6 +317,7 @@ impl World {
             Action::Fenced => self.sides[side].fenced = true,
             Action::Tell(FromDisk::Status(status)) => self.sides[side].status = Some(*status),
             Action::Tell(FromDisk::Done { ticket, result }) => self.ordered(side, ticket, result),
+            Action::GatherLocal { .. } | Action::WriteControl { .. } => panic!("there is no store"),
         }
     }
 

@@ -52,6 +52,7 @@ pub fn all() -> Vec<Bug> {
         bug("reborn_in_sync", Faults { reborn_in_sync: true, ..none }),
         bug("alone_before_stored", Faults { alone_before_stored: true, ..none }),
         bug("overwrite_before_kept", Faults { overwrite_before_kept: true, ..none }),
+        bug("check_last_segment_only", Faults { check_last_segment_only: true, ..none }),
         bug("keep_copies_only", Faults { keep_copies_only: true, ..none }),
         bug("ignore_undone", Faults { ignore_undone: true, ..none }),
         bug("write_before_distrust", Faults { write_before_distrust: true, ..none }),

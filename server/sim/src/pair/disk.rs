@@ -80,6 +80,16 @@ fn modelled(block: u64) -> Option<usize> {
     None
 }
 
+/// A unit of the control area that was written and not flushed.
+#[derive(Clone, Debug)]
+struct CachedUnit {
+    order: u64,
+    at: u64,
+    /// What is on the platter.
+    old: Arc<[u8]>,
+    new: Arc<[u8]>,
+}
+
 /// One disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -95,6 +105,8 @@ pub struct Disk {
     store_cached: Vec<(u64, usize, u64)>,
     /// The control area in units, those that are not zero.
     control: BTreeMap<u64, Arc<[u8]>>,
+    /// Units written and not flushed.
+    control_cached: Vec<CachedUnit>,
     /// What the stored sums say, until the next store.
     believed: Option<Arc<BTreeMap<u64, Sum>>>,
 }
@@ -113,6 +125,7 @@ impl Disk {
             store: [store.clone(), store],
             store_cached: Vec::new(),
             control,
+            control_cached: Vec::new(),
             believed: None,
         }
     }
@@ -222,6 +235,7 @@ impl Disk {
             }
             *order > mark
         });
+        self.control_cached.retain(|unit| unit.order > mark);
     }
 
     /// Power is lost: all of the cache is lost, or kept, or each sector falls back to any value it had.
@@ -243,6 +257,34 @@ impl Disk {
             }
         }
         self.store[1] = self.store[0].clone();
+        let sector = SECTOR_BYTES as usize;
+        for CachedUnit { at, old, new, .. } in std::mem::take(&mut self.control_cached) {
+            let sectors = old.chunks(sector).zip(new.chunks(sector));
+            let unit: Vec<u8> = sectors
+                .flat_map(|(old, new)| if style == 0 || (style > 1 && rng.percent(30)) { old } else { new })
+                .copied()
+                .collect();
+            self.control.insert(at, unit.into());
+        }
+    }
+
+    /// Completes a write of the control area that is not flushed.
+    pub fn write_control(&mut self, write: &ControlWrite) {
+        self.last += 1;
+        let zero: Arc<[u8]> = vec![0; UNIT].into();
+        let old = Arc::clone(self.control.get(&write.offset).unwrap_or(&zero));
+        let new = write.bytes.as_slice().into();
+        self.control_cached.push(CachedUnit { order: self.last, at: write.offset, old, new });
+        self.put(write.offset, &write.bytes);
+    }
+
+    /// Some sectors of it.
+    pub fn tear_control(&mut self, write: &ControlWrite, rng: &mut Rng) {
+        let sector = SECTOR_BYTES as usize;
+        let old = self.load(write.offset, write.bytes.len());
+        let sectors = old.chunks(sector).zip(write.bytes.chunks(sector));
+        let bytes = sectors.flat_map(|(old, new)| if rng.percent(50) { new } else { old }).copied().collect();
+        self.write_control(&ControlWrite { offset: write.offset, bytes });
     }
 
     /// Completes a store of the control area.

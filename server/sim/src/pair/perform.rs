@@ -40,8 +40,8 @@ impl World {
             self.line(side, || text);
         }
         match action {
-            Action::WriteLocal { op, data: Data::Buffer(buffer), .. } => {
-                self.writes_kept(side, op, buffer);
+            Action::WriteLocal { op, range, data: data @ (Data::Buffer(_) | Data::Part { .. }) } => {
+                self.writes_kept(side, op, range, data);
                 self.begin_io(side, number, action, nothing());
             }
             Action::WriteLocal { data, .. } => {
@@ -61,6 +61,8 @@ impl World {
             }
             Action::ReadLocal { .. }
             | Action::HashLocal { .. }
+            | Action::GatherLocal { .. }
+            | Action::WriteControl { .. }
             | Action::StoreControl { .. }
             | Action::LoadControl { .. }
             | Action::OpenFrontEnd { .. }
@@ -172,7 +174,7 @@ impl World {
     ) -> (OpId, Result<LocalResult, LocalFault>) {
         let done = Ok(LocalResult::Done);
         match action {
-            Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+            Action::WriteLocal { op, range, data: Data::Buffer(_) | Data::Part { .. } } => {
                 let blocks = self.kept_blocks(side, op);
                 self.sides[side].disk.write_blocks(range, &blocks);
                 self.check_sums(side);
@@ -196,9 +198,19 @@ impl World {
                 let values: Values = self.sides[side].disk.view()[from..to].into();
                 if keep {
                     self.keep_read(side, op, Data::Buffer(op), from, values);
-                    self.keep_blocks(side, op, range);
+                    self.keep_blocks(side, op, &[range]);
                 }
                 (op, Ok(LocalResult::Hashes(self.sides[side].disk.hashes(range))))
+            }
+            Action::GatherLocal { op, ranges } => {
+                self.keep_read(side, op, Data::Buffer(op), 0, nothing());
+                self.keep_blocks(side, op, &ranges);
+                let disk = &self.sides[side].disk;
+                (op, Ok(LocalResult::Hashes(ranges.iter().flat_map(|range| disk.hashes(*range)).collect())))
+            }
+            Action::WriteControl { op, write } => {
+                self.sides[side].disk.write_control(&write);
+                (op, done)
             }
             Action::FlushLocal { op } => {
                 let mark = self.sides[side].process.as_mut().and_then(|process| process.marks.remove(&op));
@@ -287,7 +299,7 @@ impl World {
             process.bad = true;
         }
         match action {
-            Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+            Action::WriteLocal { op, range, data: Data::Buffer(_) | Data::Part { .. } } => {
                 let blocks = self.kept_blocks(side, op);
                 self.sides[side].disk.tear_blocks(range, &blocks, &mut self.rng);
                 (op, failed)
@@ -308,6 +320,14 @@ impl World {
                 if keep {
                     self.keep_read(side, op, Data::Buffer(op), 0, nothing());
                 }
+                (op, failed)
+            }
+            Action::GatherLocal { op, .. } => {
+                self.keep_read(side, op, Data::Buffer(op), 0, nothing());
+                (op, failed)
+            }
+            Action::WriteControl { op, write } => {
+                self.sides[side].disk.tear_control(&write, &mut self.rng);
                 (op, failed)
             }
             Action::FlushLocal { op } | Action::LoadControl { op, .. } => (op, failed),
@@ -352,7 +372,7 @@ impl World {
         }
         for (action, values) in process.io.values() {
             match action {
-                Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+                Action::WriteLocal { op, range, data: Data::Buffer(_) | Data::Part { .. } } => {
                     if let Some(blocks) = process.blocks.get(op).filter(|_| self.rng.percent(60)) {
                         self.sides[side].disk.write_blocks(*range, blocks);
                     }
@@ -361,6 +381,9 @@ impl World {
                     if self.rng.percent(60) =>
                 {
                     self.sides[side].disk.write(cells(*range).0, values);
+                }
+                Action::WriteControl { write, .. } if self.rng.percent(60) => {
+                    self.sides[side].disk.write_control(write);
                 }
                 Action::StoreControl { writes, .. } => {
                     if self.rng.percent(50) {
@@ -382,7 +405,7 @@ impl World {
         if let Some(process) = &process {
             for (action, values) in process.io.values() {
                 match action {
-                    Action::WriteLocal { op, range, data: Data::Buffer(_) } => {
+                    Action::WriteLocal { op, range, data: Data::Buffer(_) | Data::Part { .. } } => {
                         if let Some(blocks) = process.blocks.get(op).filter(|_| self.rng.percent(50)) {
                             self.sides[side].disk.tear_blocks(*range, blocks, &mut self.rng);
                         }
@@ -391,6 +414,9 @@ impl World {
                         if self.rng.percent(50) =>
                     {
                         self.sides[side].disk.tear(cells(*range).0, values, &mut self.rng);
+                    }
+                    Action::WriteControl { write, .. } if self.rng.percent(50) => {
+                        self.sides[side].disk.tear_control(write, &mut self.rng);
                     }
                     Action::StoreControl { writes, .. } => {
                         self.sides[side].disk.store_torn(writes, &mut self.rng)

@@ -2,8 +2,9 @@
 
 use super::World;
 use super::disk::{Block, CELLS};
-use mirror::action::OpId;
+use mirror::action::{Data, OpId};
 use mirror::input::Range;
+use peer::block::BLOCK_BYTES;
 use std::rc::Rc;
 
 /// What a side's copy was when the record it keeps began.
@@ -45,21 +46,28 @@ impl World {
         }
     }
 
-    /// The whole blocks of a hashed range whose bytes the core keeps.
-    pub(super) fn keep_blocks(&mut self, side: usize, op: OpId, range: Range) {
-        let blocks = self.sides[side].disk.blocks(range).into();
+    /// The whole blocks of ranges whose bytes the core keeps, one behind the other.
+    pub(super) fn keep_blocks(&mut self, side: usize, op: OpId, ranges: &[Range]) {
+        let disk = &self.sides[side].disk;
+        let blocks = ranges.iter().flat_map(|range| disk.blocks(*range)).collect();
         if let Some(process) = &mut self.sides[side].process {
             process.blocks.insert(op, blocks);
         }
     }
 
-    /// A write of what `buffer` holds begins.
-    pub(super) fn writes_kept(&mut self, side: usize, op: OpId, buffer: OpId) {
-        let blocks =
-            self.sides[side].process.as_ref().and_then(|process| process.blocks.get(&buffer).cloned());
-        match (blocks, &mut self.sides[side].process) {
-            (Some(blocks), Some(process)) => drop(process.blocks.insert(op, blocks)),
-            _ => self.fail(format!("side {}: buffer {} is used after its release", side + 1, buffer.0)),
+    /// A write of what a buffer holds begins.
+    pub(super) fn writes_kept(&mut self, side: usize, op: OpId, range: Range, data: Data) {
+        let (buffer, from) = match data {
+            Data::Buffer(buffer) => (buffer, 0),
+            Data::Part { op, from } => (op, (u64::from(from) / BLOCK_BYTES) as usize),
+            Data::Request(_) | Data::Payload(_) => return,
+        };
+        let count = (u64::from(range.length) / BLOCK_BYTES) as usize;
+        let Some(process) = &mut self.sides[side].process else { return };
+        let blocks = process.blocks.get(&buffer).and_then(|blocks| blocks.get(from..from + count));
+        match blocks.map(Rc::from) {
+            Some(blocks) => drop(process.blocks.insert(op, blocks)),
+            None => self.fail(format!("side {}: buffer {} has no such blocks", side + 1, buffer.0)),
         }
     }
 
