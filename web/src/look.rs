@@ -139,6 +139,7 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::LinkLost { .. }
         | EventKind::GroupFailed { .. }
         | EventKind::GroupFenced { .. }
+        | EventKind::GroupCutOff { .. }
         | EventKind::MirrorFailed { .. }
         | EventKind::MirrorDiffers { .. }
         | EventKind::BackingChanged { .. }
@@ -151,6 +152,10 @@ pub fn event(kind: &EventKind) -> Look {
         EventKind::ServerStopped { .. } | EventKind::GroupStopped { .. } => look(Shape::Square, Tone::Un),
         EventKind::NodeReturned { .. } | EventKind::GroupMoved { .. } | EventKind::ConfigApplied { .. } => {
             look(Shape::RingDot, Tone::Un)
+        }
+        EventKind::GroupFreed { .. } | EventKind::MaintenanceEnded => look(Shape::RingDot, Tone::Un),
+        EventKind::GroupRetry { .. } | EventKind::GroupKept { .. } | EventKind::MaintenanceBegan => {
+            look(Shape::Triangle, Tone::Warn)
         }
         EventKind::MirrorRestricted { .. }
         | EventKind::DiskExchanged { .. }

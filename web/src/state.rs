@@ -199,7 +199,12 @@ fn group_of(what: Operation) -> Option<GroupId> {
         Operation::StartGroup { group, .. }
         | Operation::StopGroup { group }
         | Operation::MoveGroup { group, .. } => Some(group),
-        Operation::StopServer { .. }
+        Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster
+        | Operation::StopServer { .. }
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }
         | Operation::BuildSet { .. }
@@ -257,6 +262,13 @@ fn ended(view: &ClusterView, order: &Order, begun: bool) -> bool {
                 view.events.first().is_some_and(|e| matches!(e.kind, EventKind::SetNotReleased { .. }));
             failed || !view.sets.iter().any(|s| s.id == set)
         }
+        Operation::KeepGroup { group } | Operation::FreeGroup { group } => {
+            let kept = matches!(order.what, Operation::KeepGroup { .. });
+            !view.groups.iter().any(|g| g.id == group && g.kept != kept)
+        }
+        Operation::Maintain { on } => view.maintenance == on,
+        Operation::StopCluster => !view.servers.iter().any(|s| s.state == ServerState::Normal),
+        Operation::StartCluster => !view.servers.iter().any(|s| s.state == ServerState::Stopped),
         Operation::StopServer { server } => server_is(server, &[ServerState::Stopped, ServerState::Down]),
         Operation::StartServer { server } => server_is(server, &[ServerState::Normal, ServerState::Down]),
         Operation::RecoverServer { server } => {

@@ -40,6 +40,7 @@ fn view() -> ClusterView {
         steps: Vec::new(),
         standby: Standby::Ready,
         command: None,
+        kept: false,
     };
     ClusterView {
         revision: Revision(7),
@@ -57,6 +58,7 @@ fn view() -> ClusterView {
         forecasts: Vec::new(),
         operations: Vec::new(),
         halted: None,
+        maintenance: false,
     }
 }
 

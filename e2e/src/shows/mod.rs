@@ -16,6 +16,7 @@ pub mod page_live;
 mod rejoin_map;
 mod return_fast_copy;
 mod sim_first;
+mod situations;
 mod test_time;
 
 use std::time::Instant;
@@ -161,6 +162,12 @@ const SHOWS: &[Show] = &[
         claim: "the mirror alone under 200,000 seeds without a violation; every bug put back into it is found",
         runs_program: false,
         run: mirror_sim::run,
+    },
+    Show {
+        name: "situations",
+        claim: "the nine situations of the seed and some 200 more, as files an operator can read: all green",
+        runs_program: false,
+        run: situations::run,
     },
     Show {
         name: "test-time",

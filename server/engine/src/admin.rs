@@ -37,6 +37,11 @@ pub fn act(what: Operation) -> Option<(Act, SetId, NodeId)> {
         // Of both servers: its group stands alike for both.
         Operation::ReleaseSet { set } => Some((Act::Release, set, NodeId(1))),
         Operation::StartGroup { .. }
+        | Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }
         | Operation::StopServer { .. }
@@ -280,6 +285,11 @@ pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: C
             return;
         }
         Operation::StartGroup { .. }
+        | Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }
         | Operation::StopServer { .. }
@@ -290,8 +300,8 @@ pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: C
     group.held = None;
     group.command = Some(command);
     let (version, author) = (group.wanted.version + 1, core.me);
-    let failed = Servers::NONE;
-    group.wanted = Wanted { version, author, run, on, failed_over: false, failed, mode };
+    let (failed, kept) = (Servers::NONE, group.wanted.kept);
+    group.wanted = Wanted { version, author, run, on, failed_over: false, failed, mode, kept, asked: false };
     core.urgent = true;
 }
 

@@ -29,6 +29,7 @@ pub fn compose(
         no_carrier: core.links.iter().filter(|l| !l.carrier).map(|l| l.id).collect(),
         witness: !groups.is_empty() && groups.keys().all(|id| core.witness_votes(*id)),
         config_version: core.config.version,
+        upkeep: core.upkeep,
     }
 }
 

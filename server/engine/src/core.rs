@@ -8,7 +8,7 @@ use crate::sets::{Set, What};
 use crate::timing::Timing;
 use peer::cluster::{ClusterMessage, Servers};
 use peer::control::{DiskOrder, Ticket, ToDisk};
-use peer::heartbeat::ServerEntry;
+use peer::heartbeat::{ServerEntry, Upkeep};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::alert::EventKind;
@@ -118,6 +118,10 @@ pub struct Core {
     pub booted: bool,
     pub next_ticket: u64,
     pub next_action: u64,
+    /// Maintenance.
+    pub upkeep: Upkeep,
+    /// Where each group is active, as far as this server knows: exclusive groups look at it.
+    pub active: BTreeMap<GroupId, NodeId>,
     /// Exchanges of disks under way here.
     pub exchanges: BTreeMap<ActionId, (SetId, wire::admin::Act)>,
 }

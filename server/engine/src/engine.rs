@@ -110,6 +110,8 @@ impl Engine {
             booted,
             next_ticket: 0,
             next_action: 0,
+            upkeep: record.upkeep,
+            active: BTreeMap::new(),
             exchanges: BTreeMap::new(),
         };
         let before = if new_host { Is::Absent } else { Is::Unknown };
@@ -268,17 +270,20 @@ impl Engine {
         let expelled = self.expelled(self.core.twin_id);
         // What an administrator uses is not taken from him by a recovery.
         let free = !self.groups.values().any(Group::is_permitted);
+        let free = free && !self.core.upkeep.on;
         self.core.judge_states(confirmed && free, complete, expelled && free);
         self.note_whole();
         self.finish_leaving();
         self.late_orders();
         // What a group does may let another of its steps begin in the same turn.
+        self.note_active();
         for _ in 0..4 {
             let before = self.core.out.len();
             for group in self.groups.values_mut() {
                 let aim = group.aim(&self.core);
                 group.turn(&mut self.core, aim);
                 group.judge_fencing(&mut self.core);
+                group.note_active(&mut self.core);
             }
             if self.core.out.len() == before {
                 break;
@@ -289,6 +294,14 @@ impl Engine {
         self.notice();
         self.send_beats();
         self.send_gossip();
+    }
+
+    fn note_active(&mut self) {
+        for group in self.groups.values() {
+            group.note_active(&mut self.core);
+        }
+        let groups = &self.groups;
+        self.core.active.retain(|group, _| groups.contains_key(group));
     }
 
     /// Copies here that were made equal since this host crashed, or that serve: they are the truth.
@@ -421,6 +434,7 @@ impl Engine {
             servers: self.core.servers.clone(),
             incidents: self.core.incidents,
             incident: self.core.incident.clone(),
+            upkeep: self.core.upkeep,
             ..Record::default()
         };
         record.groups = self.groups.iter().map(|(id, group)| (*id, group.record())).collect();

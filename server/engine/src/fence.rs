@@ -118,6 +118,11 @@ impl Group {
                     core.set_entry(core.me, ServerState::RestartedAfterDown, false, false);
                 }
             }
+            FenceCause::WillNotStop => {
+                let (step, reason) = self.failure.clone().unwrap_or((StepKind::Script, String::new()));
+                let (group, server) = (self.id, core.me);
+                core.record_event(EventKind::GroupCutOff { group, server, step, reason });
+            }
             FenceCause::DiskLost => {
                 let reason = self.disk_reason(core);
                 let (group, server) = (self.id, core.me);

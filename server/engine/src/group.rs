@@ -79,6 +79,8 @@ pub enum FenceCause {
     RightLost,
     /// The disk process ended under it; the right is still here.
     DiskLost,
+    /// A step of its stop failed, and that is its rule (B6).
+    WillNotStop,
 }
 
 /// Fencing under way.
@@ -226,6 +228,10 @@ pub struct Group {
     pub shouldering: Readmission,
     /// [`GroupRecord::forced`].
     pub forced: Option<Forced>,
+    /// [`GroupRecord::takeovers`].
+    pub takeovers: Vec<WallClock>,
+    /// Failures of the step of the start under way, and when it is tried again.
+    pub tried: (u8, Time),
 }
 
 /// Background actions remembered: refreshes and removals of a few addresses.
@@ -287,6 +293,8 @@ impl Group {
             asks_out: None,
             shouldering: Readmission::Idle,
             forced: record.forced,
+            takeovers: crate::rules::bounded(&record.takeovers),
+            tried: (0, Time(0)),
         }
     }
 
@@ -298,6 +306,7 @@ impl Group {
             wanted: self.wanted,
             start_ms: self.start_ms.clone(),
             forced: self.forced,
+            takeovers: self.takeovers.clone(),
         }
     }
 
@@ -424,14 +433,20 @@ impl Group {
         self.expire(core);
         self.background.retain(|id, _| id.0 + BACKGROUND_MAX as u64 > core.next_action);
         self.take_block_lease(core);
+        let looked = self.look == Look::Done;
         if !self.look(core) {
             return;
         }
+        // What was just found may be what is kept.
+        let aim = if looked { aim } else { self.aim(core) };
         self.judge_right(core);
         self.finish_build(core);
         self.drive_register(core, aim);
+        // It may have been refused, by the limit of takeovers.
+        let aim = if self.wanted.failed.contains(core.me) { self.aim(core) } else { aim };
         if self.fencing.is_none() {
             self.advance(core, aim);
+            self.fail_back(core);
         }
         self.standing_orders(core);
         self.keep_addresses(core);
@@ -514,6 +529,7 @@ impl Group {
             self.target = target;
             self.turned = core.now;
             self.timeline.clear();
+            self.tried = (0, Time(0));
         }
     }
 
@@ -548,9 +564,14 @@ impl Group {
         let can = |server: NodeId| {
             // Through the twin's disk the holder goes on where it is.
             let in_sync = known.in_sync.contains(server) || runs(server);
-            let able = core.takes_part(server) && !self.is_worse(core, server) || runs(server);
+            let able =
+                core.takes_part(server) && !self.is_worse(core, server) && !self.is_shut_out(core, server)
+                    || runs(server);
             in_sync && self.may_run_on(config, server) && able
         };
+        if self.is_kept(core) {
+            return self.kept_aim(core, can);
+        }
         // Where it ended without order it starts again only if the other server cannot take it.
         let ended = if first == core.me {
             known.holder == Some(core.me) && self.given_up && self.fencing.is_none()
@@ -570,6 +591,15 @@ impl Group {
             lacking.contains(&self.id)
         };
         self.in_sync().count() > 1 && crashed(server) && !crashed(server.twin())
+    }
+
+    /// Notes where it is active, for exclusive groups.
+    pub fn note_active(&self, core: &mut Core) {
+        let at = self.active_on(core).or(self.taking_over.then_some(core.me));
+        match at {
+            Some(server) => core.active.insert(self.id, server),
+            None => core.active.remove(&self.id),
+        };
     }
 
     /// It is wanted to run, wherever that is possible.

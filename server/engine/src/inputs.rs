@@ -62,6 +62,7 @@ impl Engine {
         if self.core.twin.nonce.is_some_and(|(node, nonce, _)| (node, nonce) == (beat.node, beat.nonce)) {
             self.note_whole_copies(beat);
         }
+        self.core.upkeep = self.core.upkeep.max(beat.upkeep);
         for group in self.groups.values_mut() {
             group.take_grant(beat, &self.nonces, &self.core);
             let told = beat.groups.iter().find(|g| g.group == group.id);

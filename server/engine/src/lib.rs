@@ -25,6 +25,7 @@ pub mod persist;
 pub mod plan;
 pub mod register;
 mod right;
+mod rules;
 mod sets;
 mod standing;
 mod steps;

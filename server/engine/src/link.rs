@@ -211,6 +211,7 @@ mod tests {
             no_carrier: Vec::new(),
             witness: false,
             config_version: 1,
+            upkeep: peer::heartbeat::Upkeep::default(),
         }
     }
 

@@ -83,7 +83,7 @@ impl Core {
                     if old.state == ServerState::Normal && server != self.me {
                         self.record_event(EventKind::ServerDown { server, cause: DownCause::Restarted });
                     }
-                    let automatic = self.config.auto_recover;
+                    let automatic = self.config.auto_recover && !self.upkeep.on;
                     self.record_event(EventKind::ServerRestarted { server, automatic });
                 }
                 ServerState::Stopped => self.record_event(EventKind::ServerStopped { server }),

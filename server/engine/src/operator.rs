@@ -20,13 +20,18 @@ pub enum Subject {
     Server(NodeId),
     /// A mirror set.
     Set(SetId),
+    /// All of it.
+    Cluster,
 }
 
 fn subject(what: Operation) -> Subject {
     match what {
         Operation::StartGroup { group, .. }
         | Operation::StopGroup { group }
+        | Operation::KeepGroup { group }
+        | Operation::FreeGroup { group }
         | Operation::MoveGroup { group, .. } => Subject::Group(group),
+        Operation::Maintain { .. } | Operation::StopCluster | Operation::StartCluster => Subject::Cluster,
         Operation::StopServer { server }
         | Operation::StartServer { server }
         | Operation::RecoverServer { server } => Subject::Server(server),
@@ -49,6 +54,12 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         Operation::StartGroup { group, on } => start_group(core, find(groups, group)?, on),
         Operation::StopGroup { group } => stop_group(core, find(groups, group)?),
         Operation::MoveGroup { group, to } => move_group(core, find(groups, group)?, to),
+        Operation::KeepGroup { group } => keep_group(find(groups, group)?, true),
+        Operation::FreeGroup { group } => keep_group(find(groups, group)?, false),
+        Operation::Maintain { on } if core.upkeep.on == on => Err(RefusalKind::AlreadySo),
+        Operation::Maintain { .. } => Ok(()),
+        Operation::StopCluster => each_server(core, stop_server),
+        Operation::StartCluster => each_server(core, start_server),
         Operation::StopServer { server } => stop_server(core, server),
         Operation::StartServer { server } => start_server(core, server),
         Operation::RecoverServer { server } => recover_server(core, groups, server),
@@ -132,6 +143,18 @@ fn move_group(core: &Core, group: &Group, to: NodeId) -> Result<(), RefusalKind>
     }
     reachable(core, server)?;
     can_run(core, group, to)
+}
+
+fn keep_group(group: &Group, keep: bool) -> Result<(), RefusalKind> {
+    if group.wanted.kept == keep { Err(RefusalKind::AlreadySo) } else { Ok(()) }
+}
+
+/// What concerns the cluster is possible where it is for at least one server; the other one is so already, or not there.
+fn each_server(
+    core: &Core,
+    possible: fn(&Core, NodeId) -> Result<(), RefusalKind>,
+) -> Result<(), RefusalKind> {
+    possible(core, core.me).or_else(|own| possible(core, core.twin_id).map_err(|_| own))
 }
 
 fn stop_server(core: &Core, server: NodeId) -> Result<(), RefusalKind> {
@@ -225,6 +248,9 @@ fn can_run(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
         ServerState::Normal => {}
     }
     reachable(core, on)?;
+    if group.is_shut_out(core, on) {
+        return Err(RefusalKind::Occupied);
+    }
     let statuses = core.sets_of(group.id).into_iter().filter_map(|id| core.sets.get(&id)?.status.as_ref());
     let statuses: Vec<_> = statuses.collect();
     if statuses.iter().any(|s| s.split) {
@@ -256,11 +282,14 @@ pub fn operations(core: &Core, groups: &Groups) -> Vec<Possible> {
     for group in groups.keys().copied() {
         all.extend(NodeId::BOTH.map(|on| Operation::StartGroup { group, on }));
         all.push(Operation::StopGroup { group });
+        all.extend([Operation::KeepGroup { group }, Operation::FreeGroup { group }]);
         all.extend(NodeId::BOTH.map(|to| Operation::MoveGroup { group, to }));
     }
     all.extend(NodeId::BOTH.map(|server| Operation::StopServer { server }));
     all.extend(NodeId::BOTH.map(|server| Operation::StartServer { server }));
     all.extend(NodeId::BOTH.map(|server| Operation::RecoverServer { server }));
+    all.extend([true, false].map(|on| Operation::Maintain { on }));
+    all.extend([Operation::StopCluster, Operation::StartCluster]);
     all.extend(core.config.sets.iter().flat_map(|set| admin::operations(set.id)));
     all.into_iter().map(|what| Possible { what, refused: validate(core, groups, what).err() }).collect()
 }
@@ -303,6 +332,22 @@ impl Engine {
                     admin::carry_out(&mut self.core, group, command.what, command.id);
                 }
             }
+            Operation::KeepGroup { group } => self.keep(group, true),
+            Operation::FreeGroup { group } => self.keep(group, false),
+            Operation::Maintain { on } => self.core.set_upkeep(on),
+            Operation::StopCluster => {
+                let all = NodeId::BOTH.into_iter().filter(|s| stop_server(&self.core, *s).is_ok());
+                for server in all.collect::<Vec<_>>() {
+                    self.core.set_entry(server, ServerState::Normal, false, true);
+                }
+            }
+            Operation::StartCluster => {
+                let all = NodeId::BOTH.into_iter().filter(|s| start_server(&self.core, *s).is_ok());
+                for server in all.collect::<Vec<_>>() {
+                    // Both were stopped as one: neither is behind the other.
+                    self.core.set_entry(server, ServerState::Normal, false, false);
+                }
+            }
             Operation::StopServer { server } => self.core.set_entry(server, ServerState::Normal, false, true),
             Operation::StartServer { server } => self.core.recover(server),
             Operation::RecoverServer { server } => {
@@ -318,16 +363,40 @@ impl Engine {
         }
     }
 
+    fn keep(&mut self, group: GroupId, kept: bool) {
+        let Some(group) = self.groups.get_mut(&group) else { return };
+        let id = group.id;
+        if group.wanted.version == 0 {
+            // Nothing was decided yet: it was started with the cluster, or not.
+            let home = self.core.config.group(id).and_then(|c| c.policy.first().copied());
+            group.wanted.run = group.should_run(&self.core);
+            group.wanted.on = group.active_on(&self.core).or(home).unwrap_or(self.core.me);
+        }
+        // What is under way towards an operator's order is his order still.
+        let wanted = Wanted { kept, asked: group.wanted.asked && kept, ..group.wanted };
+        let (version, author) = (group.wanted.version + 1, self.core.me);
+        group.wanted = Wanted { version, author, ..wanted };
+        self.core.urgent = true;
+        let event = if kept {
+            wire::EventKind::GroupKept { group: id }
+        } else {
+            wire::EventKind::GroupFreed { group: id }
+        };
+        self.core.record_event(event);
+    }
+
     fn want(&mut self, group: GroupId, run: bool, on: NodeId, command: &Command) {
         let Some(group) = self.groups.get_mut(&group) else { return };
         group.failure = None;
         group.held = None;
         group.restarts.clear();
+        group.takeovers.clear();
         group.command = Some(command.id);
         // Even what was wanted already is wanted anew: the server that holds the group tries its stop once more.
         let (version, author) = (group.wanted.version + 1, self.core.me);
+        let (failed, mode, kept) = (Servers::NONE, Mode::Serve, group.wanted.kept);
         group.wanted =
-            Wanted { version, author, run, on, failed_over: false, failed: Servers::NONE, mode: Mode::Serve };
+            Wanted { version, author, run, on, failed_over: false, failed, mode, kept, asked: run };
         self.core.urgent = true;
     }
 }

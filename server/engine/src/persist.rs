@@ -5,7 +5,7 @@
 
 use crate::register::RegisterRecord;
 use peer::cluster::Servers;
-use peer::heartbeat::{Mode, ServerEntry, Wanted};
+use peer::heartbeat::{Mode, ServerEntry, Upkeep, Wanted};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::view::{Incident, ServerState};
@@ -37,6 +37,9 @@ pub struct Record {
     pub incidents: u64,
     /// The last failover, for the page.
     pub incident: Option<Incident>,
+    /// Maintenance.
+    #[serde(default)]
+    pub upkeep: Upkeep,
 }
 
 /// What is durable of one group.
@@ -48,6 +51,9 @@ pub struct GroupRecord {
     pub wanted: Wanted,
     /// What its last start here took, by step, in milliseconds: the forecast's source.
     pub start_ms: Vec<(wire::alert::StepKind, u64)>,
+    /// When this server took it over of late: B6 counts them.
+    #[serde(default)]
+    pub takeovers: Vec<WallClock>,
     /// An operator's force that the register chose.
     #[serde(default)]
     pub forced: Option<Forced>,
@@ -74,6 +80,7 @@ impl Default for Record {
             groups: BTreeMap::new(),
             incidents: 0,
             incident: None,
+            upkeep: Upkeep::default(),
         }
     }
 }
@@ -84,6 +91,7 @@ impl Default for GroupRecord {
             register: RegisterRecord::default(),
             wanted: UNDECIDED,
             start_ms: Vec::new(),
+            takeovers: Vec::new(),
             forced: None,
         }
     }
@@ -98,6 +106,8 @@ pub const UNDECIDED: Wanted = Wanted {
     failed_over: false,
     failed: Servers::NONE,
     mode: Mode::Serve,
+    kept: false,
+    asked: false,
 };
 
 fn first_entry(server: NodeId) -> ServerEntry {

@@ -124,7 +124,9 @@ impl Group {
     fn twin_must_go(&self, core: &Core) -> bool {
         let twin = core.entry(core.twin_id);
         let out = twin.state != ServerState::Normal && !twin.recovering && !self.has_built(core.me);
-        let apart = out || twin.leaving || core.twin.gone;
+        // Where both leave, the cluster stops as a whole: both copies stay equal.
+        let leaves = twin.leaving && !core.entry(core.me).leaving;
+        let apart = out || leaves || core.twin.gone;
         let silent = core.twin_silent() >= core.timing.suspect && !core.blocks_heard(core.timing.suspect);
         let stuck = |id: &wire::SetId| {
             let Some(set) = core.sets.get(id).filter(|s| s.present) else {
@@ -212,7 +214,9 @@ impl Group {
         let (me, twin) = (core.me, core.twin_id);
         let tried =
             self.register.pending().iter().any(|p| p.value.holder == Some(me) && p.value.epoch > known.epoch);
-        let apart = !core.takes_part(twin);
+        // One that leaves in order hands over; its stop may take long, and may have to wait for a person.
+        let leaves = core.entry(twin).leaving && core.twin_present();
+        let apart = !core.takes_part(twin) && !leaves;
         let given_up = core.twin.part(self.id) == Part::GivenUp && core.twin_present();
         // It does not run, but the holder's copy went down with it: this one is the better.
         let keeps = aim.is_none() && self.is_worse(core, twin) && known.holder == Some(twin);
@@ -231,12 +235,15 @@ impl Group {
             return None;
         }
         if !self.taking_over {
-            self.taking_over = true;
             let state = core.entry(twin).state;
-            if aim == Some(me)
+            let failover = aim == Some(me)
                 && self.wanted.mode == Mode::Serve
-                && (given_up || matches!(state, ServerState::Down | ServerState::RestartedAfterDown))
-            {
+                && (given_up || matches!(state, ServerState::Down | ServerState::RestartedAfterDown));
+            if failover && !tried && !self.wanted.asked && self.takes_over_too_often(core) {
+                return None;
+            }
+            self.taking_over = true;
+            if failover {
                 self.begin_incident(core);
             }
             core.urgent = true;
@@ -334,6 +341,7 @@ impl Group {
                 // It is wanted here from now on: the twin's return during a long start does not call it back.
                 let wanted = Wanted { on: me, ..self.wanted };
                 self.want(core, wanted);
+                self.takeovers.push(core.wall());
                 self.decided_incident(core);
             } else {
                 self.cause = StartCause::Start;

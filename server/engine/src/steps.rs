@@ -2,10 +2,11 @@
 
 use crate::action::{ActionId, StartCause, Step};
 use crate::core::Core;
-use crate::group::{Address, Group, Probe, Readmission, Running, Thing, Timed, role};
+use crate::group::{Address, FenceCause, Group, Probe, Readmission, Running, Thing, Timed, role};
 use crate::input::Outcome;
 use crate::plan::{Is, PlanStep, Target};
 use crate::register::Acks;
+use crate::rules::RETRY_PAUSE;
 use crate::sets::What;
 use crate::timing::{self, step};
 use peer::cluster::Servers;
@@ -13,6 +14,7 @@ use peer::control::{DiskOrder, OrderFault, Role};
 use peer::heartbeat::{Mode, Wanted};
 use wire::alert::{EventKind, StepKind};
 use wire::ids::{MILLIS, SECOND};
+use wire::rules::StopFailure;
 use wire::{NodeId, SetId, Time};
 
 /// How a step ended.
@@ -40,6 +42,9 @@ impl Group {
             if target == Target::Up {
                 self.failure = None;
             }
+        }
+        if core.now < self.tried.1 {
+            return;
         }
         let steps = self.steps_to(core, target);
         // A dropped address waits for the lease like every other step.
@@ -326,6 +331,9 @@ impl Group {
         let failed = !matches!(end, End::Done);
         self.end_time(core, step.kind(), failed);
         let now = core.now;
+        if !failed {
+            self.tried = (0, Time(0));
+        }
         match (&end, step) {
             (End::Done, PlanStep::Mount(set)) => set_mount(&mut self.mounts, set, Is::Present),
             (End::Done, PlanStep::Unmount(set)) => set_mount(&mut self.mounts, set, Is::Absent),
@@ -376,12 +384,19 @@ impl Group {
             | PlanStep::Unmount(_)
             | PlanStep::Deactivate(_) => {}
         }
-        if self.target == Target::Up {
+        if self.target == Target::Up && !unknown && self.tried.0 < core.rules(group).retries {
+            self.tried = (self.tried.0 + 1, core.now.plus(RETRY_PAUSE));
+            core.record_event(EventKind::GroupRetry { group, server, step: kind, reason });
+        } else if self.target == Target::Up {
             core.record_event(EventKind::GroupFailed { group, server, step: kind, reason: reason.clone() });
             self.failure = Some((kind, reason));
             self.note_failed(core);
         } else if !matches!(step, PlanStep::Deactivate(set) if !core.sets.get(&set).is_some_and(|s| s.present))
         {
+            if core.rules(group).stop_failure == StopFailure::Fence {
+                self.failure = Some((kind, reason));
+                return self.fence(core, FenceCause::WillNotStop);
+            }
             core.record_event(EventKind::GroupHeld { group, server, step: kind, reason: reason.clone() });
             self.held = Some((kind, reason));
             self.since = core.wall();
@@ -436,6 +451,7 @@ impl Group {
                 self.since = core.wall();
                 // A move is told when the group serves on the other server.
                 if self.aim(core).is_none() {
+                    self.home_again(core);
                     core.record_event(EventKind::GroupStopped { group: self.id, server: core.me });
                 }
                 self.command = None;
@@ -464,7 +480,8 @@ impl Group {
         core.record_event(event);
         self.cause = StartCause::Start;
         let failed_over = failed_over || self.wanted.on == core.me && self.wanted.failed_over;
-        let wanted = Wanted { run: true, on: core.me, failed: Servers::NONE, failed_over, ..self.wanted };
+        let (run, on, failed, asked) = (true, core.me, Servers::NONE, false);
+        let wanted = Wanted { run, on, failed, failed_over, asked, ..self.wanted };
         self.want(core, wanted);
     }
 

@@ -57,6 +57,9 @@ impl Engine {
                 self.changed.insert(Subject::Set(set.id), view.revision);
             }
         }
+        if before.maintenance != view.maintenance {
+            self.changed.insert(Subject::Cluster, view.revision);
+        }
         for server in &view.servers {
             let old = before.servers.iter().find(|s| s.id == server.id);
             if old.is_some_and(|old| (old.state, old.recovering) != (server.state, server.recovering)) {
@@ -89,6 +92,7 @@ impl Engine {
             forecasts: crate::forecast::forecasts(core, &self.groups),
             operations: operator::operations(core, &self.groups),
             halted: self.halted().map(str::to_string),
+            maintenance: core.upkeep.on,
         }
     }
 
@@ -177,6 +181,7 @@ impl Engine {
             steps: steps(core, group),
             standby: standby(core, group, active),
             command: group.command,
+            kept: group.wanted.kept,
         }
     }
 

@@ -108,6 +108,16 @@ pub enum GroupCommand {
         /// Name or number.
         group: String,
     },
+    /// Leave a group where and as it is, whatever happens.
+    Keep {
+        /// Name or number.
+        group: String,
+    },
+    /// Let a group that is kept fail over again.
+    Free {
+        /// Name or number.
+        group: String,
+    },
     /// Move a running group.
     Move {
         /// Name or number.
@@ -277,6 +287,25 @@ pub enum ClusterCommand {
     },
     /// Print the configuration.
     Show,
+    /// Stop all groups, then both servers' parts.
+    Stop,
+    /// Start both servers' parts again.
+    Start,
+    /// Maintenance: nothing happens by itself, everything is watched.
+    Maintenance {
+        /// Begin or end it.
+        #[arg(value_enum)]
+        state: Switch,
+    },
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 impl Access {
@@ -319,6 +348,16 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 serde_json::from_slice(&text).with_context(|| format!("understand {}", file.display()))?;
             let config: ClusterConfig = access.client().await?.post("/api/cluster", &wanted).await?.json()?;
             say(&access, &json!(config), &format!("The cluster {} is made.", config.name));
+        }
+        Command::Cluster { what: ClusterCommand::Stop, access } => {
+            order(&access.client().await?, &access, Operation::StopCluster).await?;
+        }
+        Command::Cluster { what: ClusterCommand::Start, access } => {
+            order(&access.client().await?, &access, Operation::StartCluster).await?;
+        }
+        Command::Cluster { what: ClusterCommand::Maintenance { state }, access } => {
+            let on = state == Switch::On;
+            order(&access.client().await?, &access, Operation::Maintain { on }).await?;
         }
         Command::Operation { operation, access } => {
             let what = serde_json::from_str(&operation).context("understand the operation")?;
@@ -412,6 +451,8 @@ fn group_operation(view: &ClusterView, command: &GroupCommand) -> anyhow::Result
     };
     let (GroupCommand::Start { group: name, .. }
     | GroupCommand::Stop { group: name }
+    | GroupCommand::Keep { group: name }
+    | GroupCommand::Free { group: name }
     | GroupCommand::Move { group: name, .. }) = command;
     let group = find_group(view, name)?;
     let row = view.groups.iter().find(|row| row.id == group).context("no such group")?;
@@ -419,6 +460,8 @@ fn group_operation(view: &ClusterView, command: &GroupCommand) -> anyhow::Result
     Ok(match command {
         GroupCommand::Start { on: server, .. } => Operation::StartGroup { group, on: on(server, home)? },
         GroupCommand::Stop { .. } => Operation::StopGroup { group },
+        GroupCommand::Keep { .. } => Operation::KeepGroup { group },
+        GroupCommand::Free { .. } => Operation::FreeGroup { group },
         GroupCommand::Move { to, .. } => {
             Operation::MoveGroup { group, to: on(to, row.active.map_or(home, NodeId::twin))? }
         }

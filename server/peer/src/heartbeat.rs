@@ -50,6 +50,8 @@ pub struct Heartbeat {
     pub witness: bool,
     /// Version of the sender's configuration.
     pub config_version: u64,
+    /// Maintenance.
+    pub upkeep: Upkeep,
 }
 
 /// "I heard you": makes a link two-way, and measures it.
@@ -161,6 +163,7 @@ pub enum Part {
 
 /// What is wanted of a group; of two the one with the higher version counts, then the higher author.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "WantedBits", from = "WantedBits")]
 pub struct Wanted {
     /// Raised with each change; 0: nothing was decided yet.
     pub version: u64,
@@ -175,8 +178,52 @@ pub struct Wanted {
     /// Servers on which its start failed since an operator last acted (B6: no ping-pong).
     pub failed: Servers,
     /// How far it is brought up there, and what is decided before.
-    #[serde(default)]
     pub mode: Mode,
+    /// An operator keeps it where and as it is: nothing happens to it by itself.
+    pub kept: bool,
+    /// An operator ordered this, and it has not come about yet: what is kept moves for that alone.
+    pub asked: bool,
+}
+
+/// [`Wanted`] as it is stored and sent: 64 of them fit a datagram.
+#[derive(Serialize, Deserialize)]
+struct WantedBits {
+    version: u64,
+    author: NodeId,
+    on: NodeId,
+    /// 1 run, 2 failed over, 4 kept, 8 asked.
+    bits: u8,
+    failed: Servers,
+    mode: Mode,
+}
+
+impl From<WantedBits> for Wanted {
+    fn from(packed: WantedBits) -> Wanted {
+        let WantedBits { version, author, on, bits, failed, mode } = packed;
+        let is = |bit: u8| bits & bit != 0;
+        let (run, failed_over, kept, asked) = (is(1), is(2), is(4), is(8));
+        Wanted { version, author, run, on, failed_over, failed, mode, kept, asked }
+    }
+}
+
+impl From<Wanted> for WantedBits {
+    fn from(wanted: Wanted) -> WantedBits {
+        let Wanted { version, author, run, on, failed_over, failed, mode, kept, asked } = wanted;
+        let all = [run, failed_over, kept, asked];
+        let bits = all.into_iter().enumerate().fold(0, |all, (at, bit)| all | u8::from(bit) << at);
+        WantedBits { version, author, on, bits, failed, mode }
+    }
+}
+
+/// Maintenance, as somebody knows it: nothing happens by itself. Of two the higher one counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Upkeep {
+    /// Raised with each change.
+    pub version: u64,
+    /// Who made it; decides between equal versions.
+    pub author: NodeId,
+    /// Maintenance.
+    pub on: bool,
 }
 
 /// What a group is brought up for.
@@ -296,6 +343,8 @@ mod tests {
                 failed_over: false,
                 failed: Servers::NONE,
                 mode: Mode::Serve,
+                kept: true,
+                asked: true,
             },
         };
         Heartbeat {
@@ -311,6 +360,7 @@ mod tests {
             no_carrier: (0..16).map(LinkId).collect(),
             witness: true,
             config_version: 9,
+            upkeep: Upkeep { version: 20_000, author: NodeId(2), on: true },
         }
     }
 

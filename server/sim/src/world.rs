@@ -502,6 +502,7 @@ fn config(rng: &mut Rng) -> ClusterConfig {
         start_script: "start".into(),
         stop_script: "stop".into(),
         script_timeout_s: 10,
+        rules: wire::rules::GroupRules::default(),
     };
     ClusterConfig {
         version: 1,

@@ -94,6 +94,18 @@ pub enum EventKind {
     GroupHeld { group: GroupId, server: NodeId, step: StepKind, reason: String },
     /// A server lost its right to a group and fenced itself.
     GroupFenced { group: GroupId, server: NodeId },
+    /// A step of a start failed and is tried again (B6).
+    GroupRetry { group: GroupId, server: NodeId, step: StepKind, reason: String },
+    /// A group did not stop, and was killed and cut off from its data, as its rules say (B6).
+    GroupCutOff { group: GroupId, server: NodeId, step: StepKind, reason: String },
+    /// An operator keeps a group where it is: nothing happens to it by itself.
+    GroupKept { group: GroupId },
+    /// That was taken back.
+    GroupFreed { group: GroupId },
+    /// Maintenance: nothing happens by itself, everything is watched.
+    MaintenanceBegan,
+    /// Maintenance is over.
+    MaintenanceEnded,
     /// A mirror set goes on alone; changes are recorded.
     MirrorAlone { set: SetId, server: NodeId },
     /// A rebuild began.
@@ -191,6 +203,12 @@ impl EventKind {
             EventKind::GroupHeld { .. } => 2005,
             EventKind::GroupFenced { .. } => 2006,
             EventKind::GroupMoved { .. } => 2011,
+            EventKind::GroupRetry { .. } => 2012,
+            EventKind::GroupCutOff { .. } => 2015,
+            EventKind::GroupKept { .. } => 2013,
+            EventKind::GroupFreed { .. } => 2014,
+            EventKind::MaintenanceBegan => 1110,
+            EventKind::MaintenanceEnded => 1111,
             EventKind::RebuildBegan { .. } => 3102,
             EventKind::RebuildDone { .. } => 3103,
             EventKind::MirrorAlone { .. } => 3104,
@@ -231,6 +249,7 @@ impl EventKind {
             | EventKind::GroupFailed { .. }
             | EventKind::GroupHeld { .. }
             | EventKind::GroupFenced { .. }
+            | EventKind::GroupCutOff { .. }
             | EventKind::MirrorSplit { .. }
             | EventKind::MirrorFailed { .. }
             | EventKind::MirrorDiffers { .. }
@@ -238,6 +257,9 @@ impl EventKind {
             | EventKind::AddressInUse { .. }
             | EventKind::InvariantBroken { .. } => Severity::Alarm,
             EventKind::ServerRestarted { .. }
+            | EventKind::GroupRetry { .. }
+            | EventKind::GroupKept { .. }
+            | EventKind::MaintenanceBegan
             | EventKind::WitnessLost
             | EventKind::MirrorAlone { .. }
             | EventKind::MirrorPermitted { .. }
@@ -263,6 +285,8 @@ impl EventKind {
             | EventKind::GroupStarted { .. }
             | EventKind::GroupStopped { .. }
             | EventKind::GroupMoved { .. }
+            | EventKind::GroupFreed { .. }
+            | EventKind::MaintenanceEnded
             | EventKind::GroupFailedOver { .. }
             | EventKind::RebuildBegan { .. }
             | EventKind::RebuildDone { .. }

@@ -25,6 +25,16 @@ pub enum Operation {
     StopGroup { group: GroupId },
     /// Move a running group to a server.
     MoveGroup { group: GroupId, to: NodeId },
+    /// Leave a group where and as it is, whatever happens: no failover, no failback, no start by itself.
+    KeepGroup { group: GroupId },
+    /// Take that back.
+    FreeGroup { group: GroupId },
+    /// The same for all groups, and no recovery by itself; everything is still watched.
+    Maintain { on: bool },
+    /// Stop every group while it is mirrored, then both servers' parts in the cluster.
+    StopCluster,
+    /// Start both servers' parts again.
+    StartCluster,
     /// Stop a server's part in the cluster: its groups move or stop, its copies leave in order.
     StopServer { server: NodeId },
     /// Start a server that was stopped by an operator.
@@ -156,6 +166,10 @@ pub enum RefusalKind {
     SetInUse,
     /// Another copy of the group counts as equal: a fresh disk must not count with it.
     OtherCounts,
+    /// The group is exclusive, and another one is active on that server.
+    Occupied,
+    /// It is so already.
+    AlreadySo,
 }
 
 impl RefusalKind {
@@ -188,6 +202,8 @@ impl RefusalKind {
             RefusalKind::EngineHalted => 2052,
             RefusalKind::TooMany => 2053,
             RefusalKind::CopyMayLack => 2054,
+            RefusalKind::Occupied => 2055,
+            RefusalKind::AlreadySo => 2056,
             RefusalKind::UnknownSet => 2060,
             RefusalKind::SetActive => 2063,
             RefusalKind::SetInactive => 2064,

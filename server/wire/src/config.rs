@@ -160,6 +160,9 @@ pub struct GroupConfig {
     pub stop_script: String,
     /// Seconds either script may take.
     pub script_timeout_s: u32,
+    /// How it reacts by itself.
+    #[serde(default)]
+    pub rules: crate::rules::GroupRules,
 }
 
 /// A mirror set's file system.
@@ -371,6 +374,7 @@ impl ClusterConfig {
                     faults.push(fault(field, "the file system is ext4 or xfs"));
                 }
             }
+            group.rules.check(&format!("groups[{i}].rules"), faults);
             if group.start_script.len().max(group.stop_script.len()) > limits::SCRIPT_BYTES_MAX {
                 faults.push(fault(format!("groups[{i}].start_script"), "a script has at most 65536 bytes"));
             }

@@ -83,6 +83,9 @@ pub struct Delta {
     pub operations: Option<Vec<Possible>>,
     /// Halt notice, if changed.
     pub halted: Option<Option<String>>,
+    /// Maintenance, if changed.
+    #[serde(default)]
+    pub maintenance: Option<bool>,
     /// A list lost or reordered rows: ask for a snapshot instead of applying.
     pub reshaped: bool,
 }
@@ -113,6 +116,7 @@ impl Delta {
         delta.forecasts = (old.forecasts != new.forecasts).then(|| new.forecasts.clone());
         delta.operations = (old.operations != new.operations).then(|| new.operations.clone());
         delta.halted = (old.halted != new.halted).then(|| new.halted.clone());
+        delta.maintenance = (old.maintenance != new.maintenance).then_some(new.maintenance);
         let empty = Delta { base: delta.base, at: delta.at, ..Delta::default() };
         (delta != empty).then_some(delta)
     }
@@ -152,6 +156,9 @@ impl Delta {
         }
         if let Some(halted) = self.halted {
             view.halted = halted;
+        }
+        if let Some(maintenance) = self.maintenance {
+            view.maintenance = maintenance;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod feed;
 pub mod ids;
 pub mod limits;
+pub mod rules;
 pub mod text;
 pub mod traffic;
 pub mod verdict;

@@ -39,6 +39,9 @@ pub struct ClusterView {
     pub operations: Vec<Possible>,
     /// Set when the engine stopped itself.
     pub halted: Option<String>,
+    /// Maintenance: nothing happens by itself.
+    #[serde(default)]
+    pub maintenance: bool,
 }
 
 /// A server's state (A4).
@@ -194,6 +197,9 @@ pub struct GroupView {
     pub standby: Standby,
     /// The command under way, if an operator's.
     pub command: Option<CommandId>,
+    /// An operator keeps it where it is: nothing happens to it by itself.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// What the server without the group could do.

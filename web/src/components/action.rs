@@ -19,6 +19,11 @@ fn test_id(what: Operation) -> String {
         Operation::StartGroup { group, on } => format!("op-start-{}-{}", group.0, on.0),
         Operation::StopGroup { group } => format!("op-stop-{}", group.0),
         Operation::MoveGroup { group, to } => format!("op-move-{}-{}", group.0, to.0),
+        Operation::KeepGroup { group } => format!("op-keep-{}", group.0),
+        Operation::FreeGroup { group } => format!("op-free-{}", group.0),
+        Operation::Maintain { on } => format!("op-maintenance-{on}"),
+        Operation::StopCluster => "op-stop-cluster".to_owned(),
+        Operation::StartCluster => "op-start-cluster".to_owned(),
         Operation::StopServer { server } => format!("op-stop-server-{}", server.0),
         Operation::StartServer { server } => format!("op-start-server-{}", server.0),
         Operation::RecoverServer { server } => format!("op-recover-{}", server.0),
@@ -148,6 +153,7 @@ fn number(page: Page, face: &Face) -> impl IntoView + use<> {
 fn ask_or_give(page: Page, what: Operation) {
     match what {
         Operation::StopGroup { .. }
+        | Operation::StopCluster
         | Operation::StopServer { .. }
         | Operation::BuildSet { .. }
         | Operation::ForceRecovery { .. }
@@ -157,6 +163,10 @@ fn ask_or_give(page: Page, what: Operation) {
         | Operation::OldVersion { .. }
         | Operation::ReleaseSet { .. } => page.asking.set(Some(what)),
         Operation::RestrictSet { .. }
+        | Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StartCluster
         | Operation::StartGroup { .. }
         | Operation::MoveGroup { .. }
         | Operation::StartServer { .. }

@@ -34,6 +34,10 @@ pub struct Host {
     pub events: Vec<Event>,
     pub replies: Vec<Reply>,
     pub fail: BTreeMap<String, Outcome>,
+    /// Steps that fail so many times, by name and group.
+    pub fails: BTreeMap<(String, GroupId), u32>,
+    /// Steps that are never answered.
+    pub hangs: BTreeSet<(String, GroupId)>,
     pub lost: BTreeSet<SetId>,
     number: u64,
 }
@@ -47,6 +51,10 @@ pub struct World {
     pub witness_reach: BTreeSet<NodeId>,
     /// Links that carry nothing.
     pub cut: BTreeSet<LinkId>,
+    /// Addresses that a machine outside the cluster has.
+    pub strangers: BTreeSet<std::net::IpAddr>,
+    /// Longest step of time, in microseconds.
+    pub grain: u64,
     /// Cluster channel and block links between the servers work.
     pub connected: bool,
     lives: u8,
@@ -69,6 +77,8 @@ impl World {
             events: Vec::new(),
             replies: Vec::new(),
             fail: BTreeMap::new(),
+            fails: BTreeMap::new(),
+            hangs: BTreeSet::new(),
             lost: BTreeSet::new(),
             number: 0,
         };
@@ -81,6 +91,8 @@ impl World {
             witness_record: None,
             witness_reach: [S1, S2].into_iter().collect(),
             cut: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            grain: 10 * MS,
             connected: true,
             lives: 10,
             queue: Default::default(),
@@ -237,9 +249,14 @@ impl World {
     }
 
     pub fn command(&mut self, at: NodeId, what: Operation) -> Result<(), RefusalKind> {
+        let revision = self.view(at).revision;
+        self.command_of(at, what, revision)
+    }
+
+    /// A command for what somebody saw at a revision.
+    pub fn command_of(&mut self, at: NodeId, what: Operation, revision: Revision) -> Result<(), RefusalKind> {
         self.command += 1;
         let id = CommandId(self.command);
-        let revision = self.view(at).revision;
         self.queue.push_back((at, Input::CommandGiven { command: Command { id, revision, what } }));
         self.drain();
         let reply = self.host(at).replies.iter().find(|r| r.id == id).cloned().expect("one reply");
@@ -300,7 +317,8 @@ impl World {
 
     fn step(&mut self) {
         let next = self.hosts.values().filter_map(|h| h.engine.as_ref()?.next_deadline()).min();
-        let next = next.unwrap_or(self.now.plus(10 * MS)).min(self.now.plus(10 * MS)).max(self.now.plus(1));
+        let latest = self.now.plus(self.grain);
+        let next = next.unwrap_or(latest).min(latest).max(self.now.plus(1));
         self.now = next;
         for server in NodeId::BOTH {
             let due = self.hosts[&server].engine.as_ref().and_then(Engine::next_deadline);
@@ -348,6 +366,7 @@ impl World {
                 let disk = self.host(server).disks.get_mut(&set).unwrap();
                 if let Some(Some(lease)) = disk.lease
                     && disk.role == Role::Active
+                    && disk.present
                     && now > lease.plus(500 * MS)
                 {
                     disk.role = Role::Fenced;
@@ -495,6 +514,10 @@ impl World {
             }
             Action::OrderDisk { set, order, .. } => self.order(server, set, &order),
             Action::Perform { id, step, .. } => {
+                let name = (step_name(&step), step_group(&step));
+                if self.hosts[&server].hangs.contains(&name) {
+                    return;
+                }
                 let outcome = self.do_step(server, &step);
                 self.queue.push_back((server, Input::Performed { id, outcome }));
             }
@@ -645,7 +668,7 @@ impl World {
     }
 
     fn do_step(&mut self, server: NodeId, step: &Step) -> Outcome {
-        let name = format!("{step:?}").split([' ', '{']).next().unwrap_or("").to_string();
+        let name = step_name(step);
         let now = self.now;
         let config = self.config.clone();
         let host = self.host(server);
@@ -655,6 +678,10 @@ impl World {
         }
         if let Some(outcome) = host.fail.get(&name) {
             return outcome.clone();
+        }
+        if let Some(left) = host.fails.get_mut(&(name, step_group(step))).filter(|left| **left > 0) {
+            *left -= 1;
+            return Outcome::Failed { reason: "it does not work here".into() };
         }
         match step {
             Step::Mount { set, .. } => {
@@ -667,6 +694,9 @@ impl World {
             Step::ProbeAddress { address, .. } => {
                 if self.hosts[&server.twin()].addresses.contains(address) {
                     return Outcome::AddressInUse { by: "twin".into() };
+                }
+                if self.strangers.contains(address) {
+                    return Outcome::AddressInUse { by: "02:00:00:00:00:99".into() };
                 }
             }
             Step::AddAddress { address, .. } => {
@@ -704,7 +734,8 @@ impl World {
     /// Invariants over both hosts.
     fn check(&self) {
         let both = |f: &dyn Fn(&Host) -> bool| self.hosts.values().all(f);
-        assert!(!both(&|h| !h.addresses.is_empty()), "an address on both\n{}", self.trace());
+        let shared = self.hosts[&S1].addresses.intersection(&self.hosts[&S2].addresses);
+        assert_eq!(shared.count(), 0, "an address on both\n{}", self.trace());
         for set in self.config.sets.iter().map(|s| s.id) {
             let can_write = |h: &Host| {
                 let disk = &h.disks[&set];
@@ -724,5 +755,31 @@ impl World {
                 assert_eq!(host.disks[set].role, Role::Active, "mounted but not active\n{}", self.trace());
             }
         }
+    }
+}
+
+/// The name of a step, as failures name it.
+pub fn step_name(step: &Step) -> String {
+    if matches!(step, Step::Unmount { force: true, .. }) {
+        return "ForceUnmount".to_string();
+    }
+    let text = format!("{step:?}");
+    text.split([' ', '{']).next().unwrap_or("").to_string()
+}
+
+/// The group of a step; none has the number 0.
+pub fn step_group(step: &Step) -> GroupId {
+    match step {
+        Step::Mount { group, .. }
+        | Step::Unmount { group, .. }
+        | Step::ProbeAddress { group, .. }
+        | Step::AddAddress { group, .. }
+        | Step::Announce { group, .. }
+        | Step::RemoveAddress { group, .. }
+        | Step::StartScript { group, .. }
+        | Step::StopScript { group }
+        | Step::Kill { group }
+        | Step::Observe { group } => *group,
+        Step::ExchangeDisk { .. } | Step::ReleaseSet { .. } => GroupId(0),
     }
 }

@@ -56,6 +56,7 @@ pub fn config() -> ClusterConfig {
             start_script: "start".into(),
             stop_script: "stop".into(),
             script_timeout_s: 30,
+            rules: wire::rules::GroupRules::default(),
         }],
         timing: TimingConfig::default(),
         auto_recover: false,

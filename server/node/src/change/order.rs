@@ -231,6 +231,7 @@ fn with(present: &ClusterConfig, wanted: &RegisterSet, size: u64) -> ClusterConf
             start_script: String::new(),
             stop_script: String::new(),
             script_timeout_s: SCRIPT_SECONDS,
+            rules: wire::rules::GroupRules::default(),
         }),
     }
     let exports =

@@ -136,6 +136,7 @@ fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Res
         start_script: start_script(&facts.folder, &program),
         stop_script: stop_script(),
         script_timeout_s: SCRIPT_LIMIT_S,
+        rules: wire::rules::GroupRules::default(),
     };
     let set = SetConfig {
         id: SetId(1),

@@ -231,6 +231,7 @@ fn view(revision: u64, cluster: &str) -> Arc<ClusterView> {
         forecasts: Vec::new(),
         operations: Vec::new(),
         halted: None,
+        maintenance: false,
     })
 }
 

@@ -42,6 +42,7 @@ fn config(start: &str, stop: &str) -> ClusterConfig {
             start_script: start.into(),
             stop_script: stop.into(),
             script_timeout_s: 10,
+            rules: wire::rules::GroupRules::default(),
         }],
         timing: TimingConfig::default(),
         auto_recover: false,

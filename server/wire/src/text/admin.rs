@@ -37,6 +37,11 @@ pub(super) fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String
             say!(lang, "Release {set}", "{set} のミラーセット解除")
         }
         Operation::StartGroup { .. }
+        | Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }
         | Operation::StopServer { .. }
@@ -138,6 +143,11 @@ pub(super) fn effects(lang: Lang, what: Operation, names: Names<'_>) -> Vec<Stri
             ]
         }
         Operation::RestrictSet { .. }
+        | Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster
         | Operation::StartGroup { .. }
         | Operation::StopGroup { .. }
         | Operation::MoveGroup { .. }

@@ -20,6 +20,7 @@ pub fn event(lang: Lang, kind: &EventKind, names: Names<'_>) -> String {
         .or_else(|| path_event(lang, kind, names))
         .or_else(|| group_event(lang, kind, names))
         .or_else(|| mirror_event(lang, kind, names))
+        .or_else(|| crate::text::upkeep::event(lang, kind, names))
         .unwrap_or_else(|| other_event(lang, kind, names))
 }
 
@@ -150,6 +151,23 @@ fn group_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String>
                 lang,
                 "{group} moved from {from} to {to}: {took}",
                 "{group} を {from} から {to} へ移動: {took}"
+            )
+        }
+        EventKind::GroupCutOff { group, server, step: kind, reason } => {
+            let (group, server, step) = (names.group(*group), names.server(*server), step(lang, *kind, true));
+            say!(
+                lang,
+                "{group} did not stop on {server} and was cut off. {step}: {reason}",
+                "{group} は {server} で停止できず、強制的に切り離しました。{step}: {reason}"
+            )
+        }
+        EventKind::GroupRetry { group, server, step: kind, reason } => {
+            let (group, server, step) =
+                (names.group(*group), names.server(*server), step(lang, *kind, false));
+            say!(
+                lang,
+                "{group} on {server}: a step failed and is tried again. {step}: {reason}",
+                "{group} が {server} で再試行中。{step}: {reason}"
             )
         }
         EventKind::GroupFailedOver { group, from: _, to, took_ms } => {

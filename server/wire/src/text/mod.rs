@@ -19,6 +19,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod time;
+mod upkeep;
 mod verdict;
 
 pub use admin::{set_actions, set_permitted};

@@ -4,7 +4,7 @@ use crate::command::Operation;
 use crate::ids::NodeId;
 use crate::text::number::about_ms;
 use crate::text::{Lang, Names, say};
-use crate::text::{admin, old_version};
+use crate::text::{admin, old_version, upkeep};
 use crate::view::{ClusterView, GroupState, Outcome, ServerState, Standby, StepProgress};
 
 /// A button's words, understandable alone.
@@ -23,6 +23,11 @@ pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
             let (group, to) = (names.group(group), names.server(to));
             say!(lang, "Move {group} to {to}", "{group} を {to} へ移動")
         }
+        Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster => upkeep::operation(lang, what, names),
         Operation::StopServer { server } => {
             let server = names.server(server);
             say!(lang, "Stop {server}", "{server} を停止")
@@ -55,7 +60,12 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         Operation::StartGroup { group, .. }
         | Operation::StopGroup { group }
         | Operation::MoveGroup { group, .. } => Some(group),
-        Operation::StopServer { .. }
+        Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StopCluster
+        | Operation::StartCluster
+        | Operation::StopServer { .. }
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }
         | Operation::BuildSet { .. }
@@ -82,8 +92,15 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
             say!(lang, "Stopping, step {step} of {total}", "停止処理中、処理 {step}/{total}")
         }
         Operation::MoveGroup { .. } => say!(lang, "Moving", "移動中"),
-        Operation::StartGroup { .. } | Operation::StartServer { .. } => say!(lang, "Starting", "起動処理中"),
-        Operation::StopGroup { .. } | Operation::StopServer { .. } => say!(lang, "Stopping", "停止処理中"),
+        Operation::StartGroup { .. } | Operation::StartServer { .. } | Operation::StartCluster => {
+            say!(lang, "Starting", "起動処理中")
+        }
+        Operation::StopGroup { .. } | Operation::StopServer { .. } | Operation::StopCluster => {
+            say!(lang, "Stopping", "停止処理中")
+        }
+        Operation::KeepGroup { .. } | Operation::FreeGroup { .. } | Operation::Maintain { .. } => {
+            say!(lang, "Ordered", "指示済み")
+        }
         Operation::RecoverServer { .. } => say!(lang, "Recovering", "サーバ復帰中"),
         Operation::BuildSet { .. } => say!(lang, "Building", "ミラー構築中"),
         Operation::ForceRecovery { .. } => say!(lang, "Declaring it good", "強制復帰中"),
@@ -130,7 +147,12 @@ pub fn ending(lang: Lang, what: Operation, view: &ClusterView) -> Option<Ending>
         Operation::OldVersion { set, on, choice } => {
             old_version::effects(lang, choice, &names.set(set), &names.server(on))
         }
+        Operation::StopCluster => upkeep::stop_cluster(lang, view),
         Operation::StartGroup { .. }
+        | Operation::KeepGroup { .. }
+        | Operation::FreeGroup { .. }
+        | Operation::Maintain { .. }
+        | Operation::StartCluster
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }
         | Operation::RestrictSet { .. } => {

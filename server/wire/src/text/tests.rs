@@ -26,7 +26,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 38;
+const KINDS_OF_REFUSAL: usize = 40;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -39,7 +39,7 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::UnknownSet, RefusalKind::SetActive, RefusalKind::SetInactive, RefusalKind::SetWorks,
     RefusalKind::OtherNormal, RefusalKind::SetPermitted, RefusalKind::NotPermitted, RefusalKind::CopyCounts,
     RefusalKind::OnlyThere, RefusalKind::NothingKept, RefusalKind::CannotKeep,
-    RefusalKind::SetInUse, RefusalKind::OtherCounts,
+    RefusalKind::SetInUse, RefusalKind::OtherCounts, RefusalKind::Occupied, RefusalKind::AlreadySo,
 ];
 
 fn events() -> Vec<EventKind> {
@@ -63,6 +63,12 @@ fn events() -> Vec<EventKind> {
         EventKind::GroupMoved { group, from: ONE, to: TWO, took_ms: 1_204 },
         EventKind::GroupFailedOver { group, from: ONE, to: TWO, took_ms: 2_402 },
         EventKind::GroupFailed { group, server, step, reason: reason.clone() },
+        EventKind::GroupCutOff { group, server, step, reason: reason.clone() },
+        EventKind::GroupRetry { group, server, step, reason: reason.clone() },
+        EventKind::GroupKept { group },
+        EventKind::GroupFreed { group },
+        EventKind::MaintenanceBegan,
+        EventKind::MaintenanceEnded,
         EventKind::GroupHeld { group, server, step, reason: reason.clone() },
         EventKind::GroupFenced { group, server },
         EventKind::MirrorAlone { set, server },
@@ -363,6 +369,12 @@ fn operations_speak_and_endings_name_what_stops() {
         Operation::OldVersion { set: MS_FILES, on: TWO, choice: OldChoice::Drop },
         Operation::OldVersion { set: MS_FILES, on: ONE, choice: OldChoice::Waive },
         Operation::ReleaseSet { set: MS_FILES },
+        Operation::KeepGroup { group: FILES },
+        Operation::FreeGroup { group: FILES },
+        Operation::Maintain { on: true },
+        Operation::Maintain { on: false },
+        Operation::StopCluster,
+        Operation::StartCluster,
     ] {
         both(&format!("{what:?}"), |l| operation(l, what, Names(&view)));
         both(&format!("{what:?}"), |l| operation_pending(l, what, &view));

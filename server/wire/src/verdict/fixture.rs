@@ -69,6 +69,7 @@ fn group(id: u16, name: &str, at: NodeId) -> GroupView {
         steps: Vec::new(),
         standby: Standby::Ready,
         command: None,
+        kept: false,
     }
 }
 
@@ -140,5 +141,6 @@ pub(crate) fn healthy() -> ClusterView {
             possible(Operation::StopServer { server: TWO }),
         ],
         halted: None,
+        maintenance: false,
     }
 }
