@@ -106,8 +106,7 @@ fn really(world: &mut World, group: GroupId) -> Vec<String> {
     };
     let there: Vec<(NodeId, Vec<&str>)> = world.hosts.iter().map(|(id, host)| (*id, parts(host))).collect();
     let here = there.iter().filter(|(_, found)| !found.is_empty());
-    let lines = here.map(|(id, found)| format!("  there on {}: {}", id.0, found.join(", "))).collect();
-    lines
+    here.map(|(id, found)| format!("  there on {}: {}", id.0, found.join(", "))).collect()
 }
 
 /// What was done on a server for a group since the last time, in order.
