@@ -120,7 +120,7 @@ fn memory(pid: u32) -> Result<Memory> {
 fn store(side: &Side, fresh: &FreshArea, scattered: bool) -> Result<u64> {
     let image = File::options().write(true).open(side.image())?;
     let (mut at, mut piece, mut dirty) = (0, vec![0; PIECE], 0);
-    while at < fresh.length() {
+    while at < fresh.head() {
         fresh.fill(at, &mut piece);
         image.write_all_at(&piece, at)?;
         at += PIECE as u64;
