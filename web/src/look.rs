@@ -115,6 +115,16 @@ pub fn set(state: &SetState) -> Look {
     }
 }
 
+/// A mirror set with what an operator ordered besides (`text::set_word`).
+#[must_use]
+pub fn set_with_work(row: &SetView) -> Look {
+    match (&row.state, &row.verify) {
+        (SetState::Rebuilding { progress }, _) if progress.paused => look(Shape::Paused, Tone::Warn),
+        (SetState::InSync, Some(verify)) if !verify.paused => look(Shape::RingEqual, Tone::Move),
+        (state, _) => set(state),
+    }
+}
+
 /// A step of a plan.
 #[must_use]
 pub fn step(progress: StepProgress, stopping: bool) -> Look {

@@ -1,8 +1,8 @@
 //! Which operations a server or a group offers: fixed places, so that nothing jumps; the reasons come from the view (G12).
 
-use wire::command::{OldChoice, Operation, RefusalKind};
+use wire::command::{OldChoice, Operation, RebuildTurn, RefusalKind, VerifyTurn};
 use wire::ids::NodeId;
-use wire::view::{ClusterView, GroupState, GroupView, ServerState, ServerView, SetView};
+use wire::view::{ClusterView, GroupState, GroupView, ServerState, ServerView, SetState, SetView};
 
 /// One button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,41 @@ pub fn for_set(view: &ClusterView, set: &SetView) -> Vec<Offer> {
         all.extend(what.into_iter().filter(possible));
     }
     listed(view, &all)
+}
+
+/// Work on the copies while they serve: what begins it, or what fits its going on or standing still.
+#[must_use]
+pub fn for_work(view: &ClusterView, set: &SetView) -> Vec<Offer> {
+    let id = set.id;
+    let verify = |turn| Operation::VerifySet { set: id, turn };
+    let mut all = Vec::new();
+    if let SetState::Rebuilding { progress } = set.state {
+        let turn = if progress.paused { RebuildTurn::Resume } else { RebuildTurn::Pause };
+        all.push(Operation::PaceRebuild { set: id, turn });
+    }
+    match set.verify {
+        None => all.push(verify(VerifyTurn::Start { limit: None })),
+        Some(work) => {
+            all.push(verify(if work.paused { VerifyTurn::Resume } else { VerifyTurn::Pause }));
+            all.push(verify(VerifyTurn::End));
+        }
+    }
+    listed(view, &all)
+}
+
+/// The operation that limits what is under way, as the view lists it, and the limit that holds.
+#[must_use]
+pub fn limit_of(view: &ClusterView, set: &SetView) -> Option<(Offer, Option<u64>)> {
+    let (what, limit) = match (&set.state, &set.verify) {
+        (SetState::Rebuilding { progress }, _) => {
+            (Operation::PaceRebuild { set: set.id, turn: RebuildTurn::Limit { limit: None } }, progress.limit)
+        }
+        (_, Some(work)) => {
+            (Operation::VerifySet { set: set.id, turn: VerifyTurn::Limit { limit: None } }, work.limit)
+        }
+        (_, None) => return None,
+    };
+    listed(view, &[what]).pop().map(|offer| (offer, limit))
 }
 
 /// Left to right, as the servers are drawn.

@@ -19,6 +19,10 @@ pub enum Shape {
     Hexagon,
     /// In sync.
     Equal,
+    /// In sync, and both copies are compared.
+    RingEqual,
+    /// Stands still by order.
+    Paused,
     /// One good copy, on the left.
     HalfLeft,
     /// One good copy, on the right.
@@ -47,7 +51,7 @@ const PLATE: &str = r#"<path d="M2 12 8.6 5.2H22v13.6H8.6Z" fill="currentColor" 
 impl Shape {
     /// All of them, for the test that they differ.
     #[cfg(test)]
-    pub const ALL: [Shape; 18] = [
+    pub const ALL: [Shape; 20] = [
         Shape::Disc,
         Shape::Square,
         Shape::Octagon,
@@ -56,6 +60,8 @@ impl Shape {
         Shape::Play,
         Shape::Hexagon,
         Shape::Equal,
+        Shape::RingEqual,
+        Shape::Paused,
         Shape::HalfLeft,
         Shape::HalfRight,
         Shape::ArrowLeft,
@@ -81,6 +87,8 @@ impl Shape {
             Shape::Play => r#"<circle cx="12" cy="12" r="10" fill="currentColor"/><path class="glyph-fill" d="M9.4 7.3 17 12l-7.6 4.7Z"/>"#.to_owned(),
             Shape::Hexagon => r#"<path d="M7 2.8h10L22.3 12 17 21.2H7L1.7 12Z" fill="currentColor" stroke="currentColor" stroke-width="1" stroke-linejoin="round"/><path class="glyph" d="M9.5 8v8m5-8v8" fill="none" stroke-width="2.6" stroke-linecap="round"/>"#.to_owned(),
             Shape::Equal => r#"<circle cx="12" cy="12" r="10" fill="currentColor"/><path class="glyph" d="M7.6 9.7h8.8m-8.8 4.6h8.8" fill="none" stroke-width="2.4" stroke-linecap="round"/>"#.to_owned(),
+            Shape::RingEqual => r#"<circle cx="12" cy="12" r="9" fill="none" stroke="currentColor" stroke-width="2"/><path d="M8 9.7h8m-8 4.6h8" fill="none" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"/>"#.to_owned(),
+            Shape::Paused => r#"<path d="M5.5 3h4.4v18H5.5Zm8.6 0h4.4v18h-4.4Z" fill="currentColor" stroke="currentColor" stroke-width="1" stroke-linejoin="round"/>"#.to_owned(),
             Shape::HalfLeft => r#"<circle cx="12" cy="12" r="9" fill="none" stroke="currentColor" stroke-width="2"/><path d="M12 3a9 9 0 0 0 0 18Z" fill="currentColor"/>"#.to_owned(),
             Shape::HalfRight => r#"<circle cx="12" cy="12" r="9" fill="none" stroke="currentColor" stroke-width="2"/><path d="M12 3a9 9 0 0 1 0 18Z" fill="currentColor"/>"#.to_owned(),
             Shape::ArrowLeft => PLATE.to_owned(),

@@ -214,7 +214,9 @@ fn group_of(what: Operation) -> Option<GroupId> {
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
         | Operation::OldVersion { .. }
-        | Operation::ReleaseSet { .. } => None,
+        | Operation::ReleaseSet { .. }
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. } => None,
     }
 }
 
@@ -253,7 +255,9 @@ fn ended(view: &ClusterView, order: &Order, begun: bool) -> bool {
         Operation::PermitSet { set, on } | Operation::ForcePermit { set, on } => permitted(set) == Some(on),
         Operation::RestrictSet { set, .. } => permitted(set).is_none() || still_used,
         // Begun is all that the set's own line does not show better: its state, and the events.
-        Operation::BuildSet { .. }
+        Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. }
+        | Operation::BuildSet { .. }
         | Operation::ForceRecovery { .. }
         | Operation::ExchangeDisk { .. }
         | Operation::OldVersion { .. } => true,

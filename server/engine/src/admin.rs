@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::group::Group;
 use crate::input::Outcome;
 use crate::operator::{known_server, quorum, reachable};
+use crate::pace;
 use crate::persist::Forced;
 use crate::register::{Change, Proposal, Servers};
 use crate::timing::step;
@@ -36,6 +37,8 @@ pub fn act(what: Operation) -> Option<(Act, SetId, NodeId)> {
         Operation::OldVersion { set, on, choice: OldChoice::Waive } => Some((Act::WaiveOld, set, on)),
         // Of both servers: its group stands alike for both.
         Operation::ReleaseSet { set } => Some((Act::Release, set, NodeId(1))),
+        Operation::VerifySet { set, .. } => Some((Act::Verify, set, NodeId(1))),
+        Operation::PaceRebuild { set, .. } => Some((Act::Pace, set, NodeId(1))),
         Operation::StartGroup { .. }
         | Operation::KeepGroup { .. }
         | Operation::FreeGroup { .. }
@@ -64,36 +67,24 @@ pub fn operations(set: SetId) -> Vec<Operation> {
         on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::Drop }),
         on(|set, on| Operation::OldVersion { set, on, choice: OldChoice::Waive }),
         vec![Operation::ReleaseSet { set }],
+        pace::operations(set),
     ]
     .concat()
 }
 
 /// Whether an act is possible now: by the table, then by the copies.
-pub fn validate(
-    core: &Core,
-    groups: &Groups,
-    (act, set, server): (Act, SetId, NodeId),
-) -> Result<(), RefusalKind> {
+pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), RefusalKind> {
+    let Some((act, set, server)) = act(what) else { return Err(RefusalKind::UnknownSet) };
     known_server(server)?;
     let found = core.config.set(set).and_then(|set| groups.get(&set.group));
     let Some(group) = found else { return Err(RefusalKind::UnknownSet) };
-    let id = set;
     let mut stands = standing(core, group, server);
     if stands == Standing::Inactive && core.entry(server).state == ServerState::Down {
-        match act {
-            // What is asked of a build is asked of both servers.
-            Act::Build => stands = standing(core, group, server.twin()),
-            Act::ForcedRecovery
-            | Act::Permit
-            | Act::Restrict
-            | Act::ForcedPermit
-            | Act::ExchangeDisk
-            | Act::PutBack
-            | Act::DropOld
-            | Act::WaiveOld
-            | Act::Release => {
-                return Err(RefusalKind::ServerDown);
-            }
+        // What is asked of a build is asked of both servers.
+        if act == Act::Build {
+            stands = standing(core, group, server.twin());
+        } else if is_of_one_server(act) {
+            return Err(RefusalKind::ServerDown);
         }
     }
     allowed(act, stands)?;
@@ -104,9 +95,15 @@ pub fn validate(
         Act::Restrict if group.wanted.on != server => Err(RefusalKind::NotPermitted),
         Act::Restrict => reachable(core, server),
         Act::ExchangeDisk => exchange(core, group, server),
-        Act::PutBack | Act::DropOld | Act::WaiveOld => old_version(core, act, id, server),
+        Act::PutBack | Act::DropOld | Act::WaiveOld => old_version(core, act, set, server),
         Act::Release => release(core, group, set),
+        Act::Verify | Act::Pace => pace::validate(core, group, set, what),
     }
+}
+
+/// Acts on the copy of the server that is named, so that it must not be down.
+fn is_of_one_server(act: Act) -> bool {
+    !matches!(act, Act::Build | Act::Verify | Act::Pace)
 }
 
 /// Asked of the copy itself: ordered on its own server, whose disk process knows what it keeps.
@@ -116,24 +113,16 @@ fn old_version(core: &Core, act: Act, set: SetId, server: NodeId) -> Result<(), 
     }
     let status = core.sets.get(&set).filter(|set| set.present).and_then(|set| set.status.as_ref());
     let kept = status.and_then(|status| status.undo);
-    match act {
-        Act::WaiveOld if status.is_some_and(|status| status.undo_short) => Ok(()),
-        Act::PutBack | Act::DropOld if kept.is_some_and(|kept| kept.returning) => Err(RefusalKind::Busy),
-        // The source is there and would overwrite it again.
-        Act::PutBack if kept.is_some() && status.is_some_and(|status| status.linked) => {
-            Err(RefusalKind::SetActive)
-        }
-        Act::PutBack | Act::DropOld if kept.is_some() => Ok(()),
-        Act::Build
-        | Act::ForcedRecovery
-        | Act::Permit
-        | Act::Restrict
-        | Act::ForcedPermit
-        | Act::ExchangeDisk
-        | Act::PutBack
-        | Act::DropOld
-        | Act::WaiveOld
-        | Act::Release => Err(RefusalKind::NothingKept),
+    if act == Act::WaiveOld && status.is_some_and(|status| status.undo_short) {
+        return Ok(());
+    }
+    let Some(kept) = kept.filter(|_| act != Act::WaiveOld) else { return Err(RefusalKind::NothingKept) };
+    // The source is there and would overwrite it again.
+    let linked = status.is_some_and(|status| status.linked);
+    match kept.returning {
+        true => Err(RefusalKind::Busy),
+        false if act == Act::PutBack && linked => Err(RefusalKind::SetActive),
+        false => Ok(()),
     }
 }
 
@@ -282,6 +271,10 @@ pub fn carry_out(core: &mut Core, group: &mut Group, what: Operation, command: C
                 OldChoice::Waive => UndoAct::Waive,
             };
             core.order(set, DiskOrder::Undo { act }, crate::sets::What::Standing, step::ORDER);
+            return;
+        }
+        Operation::VerifySet { set, .. } | Operation::PaceRebuild { set, .. } => {
+            pace::carry_out(core, set, what);
             return;
         }
         Operation::StartGroup { .. }

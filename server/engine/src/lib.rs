@@ -21,6 +21,7 @@ mod lease;
 pub mod link;
 mod membership;
 mod operator;
+mod pace;
 pub mod persist;
 pub mod plan;
 pub mod register;

@@ -42,7 +42,9 @@ fn subject(what: Operation) -> Subject {
         | Operation::ForcePermit { set, .. }
         | Operation::ExchangeDisk { set, .. }
         | Operation::OldVersion { set, .. }
-        | Operation::ReleaseSet { set } => Subject::Set(set),
+        | Operation::ReleaseSet { set }
+        | Operation::VerifySet { set, .. }
+        | Operation::PaceRebuild { set, .. } => Subject::Set(set),
     }
 }
 
@@ -70,10 +72,9 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
         | Operation::OldVersion { .. }
-        | Operation::ReleaseSet { .. } => match admin::act(what) {
-            Some(act) => admin::validate(core, groups, act),
-            None => Err(RefusalKind::UnknownSet),
-        },
+        | Operation::ReleaseSet { .. }
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. } => admin::validate(core, groups, what),
     }
 }
 
@@ -326,7 +327,9 @@ impl Engine {
             | Operation::ForcePermit { set, .. }
             | Operation::ExchangeDisk { set, .. }
             | Operation::OldVersion { set, .. }
-            | Operation::ReleaseSet { set } => {
+            | Operation::ReleaseSet { set }
+            | Operation::VerifySet { set, .. }
+            | Operation::PaceRebuild { set, .. } => {
                 let group = self.core.config.set(set).map(|set| set.group);
                 if let Some(group) = group.and_then(|id| self.groups.get_mut(&id)) {
                     admin::carry_out(&mut self.core, group, command.what, command.id);

@@ -4,7 +4,7 @@ use crate::plan::Is;
 use peer::control::{DiskStatus, Done, OrderFault, RebuildResult, Role, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use wire::ids::SECOND;
-use wire::view::Rebuild;
+use wire::view::{Rebuild, Verification};
 use wire::{Epoch, GroupId, Incarnation, NodeId, SetId, Time};
 
 /// Orders remembered of one set: a turn issues a handful, each ends by its deadline.
@@ -287,8 +287,27 @@ impl Set {
             done: rebuild.done.min(rebuild.total),
             total: rebuild.total,
             bytes_per_s,
-            left_s: measured.then(|| left.div_ceil(bytes_per_s.max(1))),
-            stalled_s: if idle >= 2 { idle } else { 0 },
+            left_s: (measured && !rebuild.paused).then(|| left.div_ceil(bytes_per_s.max(1))),
+            stalled_s: if idle >= 2 && !rebuild.paused { idle } else { 0 },
+            paused: rebuild.paused,
+            limit: rebuild.limit,
+        })
+    }
+
+    /// Progress of the verification for the page.
+    #[must_use]
+    pub fn verify(&self, now: Time) -> Option<Verification> {
+        let verify = self.status.as_ref().filter(|_| self.present)?.verify?;
+        let measured = verify.running && now.since(verify.began) >= SPEED_FIRST;
+        Some(Verification {
+            done: verify.done.min(verify.total),
+            total: verify.total,
+            running: verify.running,
+            paused: verify.paused,
+            limit: verify.limit,
+            left_s: verify.left_ms.filter(|_| measured).map(|ms| ms.div_ceil(1000)),
+            different: verify.different,
+            unresolved: verify.unresolved,
         })
     }
 

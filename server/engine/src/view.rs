@@ -14,7 +14,7 @@ use wire::config::{GroupConfig, LinkConfig, LinkKind, ServerConfig, SetConfig};
 use wire::ids::MILLIS;
 use wire::view::{
     ClusterView, GroupState, GroupView, LinkState, LinkView, ServerState, ServerView, SetState, SetView,
-    Standby, StepProgress, StepView, WitnessView,
+    Standby, StepProgress, StepView, Verified, WitnessView,
 };
 use wire::{NodeId, Revision, Time, WallClock};
 
@@ -221,6 +221,15 @@ impl Engine {
                 bytes: undo.blocks.saturating_mul(4096),
             }),
             put_back: status.is_some_and(|s| s.undone),
+            verify: set.verify(core.now),
+            verified: status.and_then(|s| s.last_verify.as_ref()).map(|last| Verified {
+                ended: core.wall_at(last.ended),
+                stopped: last.stopped,
+                checked: last.checked,
+                different: last.different,
+                repaired: last.repaired_here.saturating_add(last.repaired_there),
+                unresolved: last.unresolved,
+            }),
         })
     }
 }
@@ -348,7 +357,10 @@ fn set_state(core: &Core, group: &Group, set: &Set) -> SetState {
     if status.split {
         return SetState::Split;
     }
-    if let Some(progress) = set.rebuild(core.now).filter(|_| status.rebuild.is_some_and(|r| r.running)) {
+    // One that stands still by order is shown as such only where nothing else keeps it from going on.
+    let may = status.linked && set.allow_ordered == Some(true);
+    let shown = status.rebuild.is_some_and(|r| r.running || (r.paused && may));
+    if let Some(progress) = set.rebuild(core.now).filter(|_| shown) {
         return SetState::Rebuilding { progress };
     }
     let both = known.in_sync.count() > 1;

@@ -10,10 +10,12 @@ use crate::tls::{Identity, Pin};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use wire::command::{OldChoice, Operation};
+use wire::command::{OldChoice, Operation, RebuildTurn, VerifyTurn};
 use wire::text::{self, Lang, Names};
+use wire::view::SetState;
 use wire::{ClusterConfig, ClusterView, GroupId, NodeId, Reply};
 
 /// Where a command goes.
@@ -58,7 +60,7 @@ pub enum Command {
         #[command(flatten)]
         access: Access,
     },
-    /// Administer a mirror set: register, release, build, force, permit, restrict, exchange a disk.
+    /// Administer a mirror set: register, release, build, verify, pause, force, permit, restrict, exchange a disk.
     Set {
         #[command(subcommand)]
         what: SetCommand,
@@ -216,6 +218,28 @@ pub enum SetCommand {
         #[arg(long)]
         confirm: bool,
     },
+    /// Compare both copies of a set in sync and repair what deviates where it is known which is right.
+    Verify {
+        /// Name or number.
+        set: String,
+        /// What it does next.
+        #[arg(value_enum, default_value = "start")]
+        turn: VerifyWord,
+        /// With `start` and `limit`: MiB a second at most; the program's own bound if absent.
+        #[arg(long)]
+        rate: Option<NonZeroU32>,
+    },
+    /// Pause, resume or limit the rebuilds of a set.
+    Rebuild {
+        /// Name or number.
+        set: String,
+        /// What it does next.
+        #[arg(value_enum)]
+        turn: RebuildWord,
+        /// With `limit`: MiB a second at most; as much as the application leaves if absent.
+        #[arg(long)]
+        rate: Option<NonZeroU32>,
+    },
     /// The older version that a rebuild overwrites: put it back, drop it, or do without; given on that server.
     Old {
         /// Name or number.
@@ -230,6 +254,32 @@ pub enum SetCommand {
         #[arg(long)]
         confirm: bool,
     },
+}
+
+/// What a verification does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum VerifyWord {
+    /// Begin.
+    Start,
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take at most --rate from now on.
+    Limit,
+    /// End before all is compared.
+    End,
+}
+
+/// What a rebuild does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RebuildWord {
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take at most --rate from now on.
+    Limit,
 }
 
 /// What becomes of an older version.
@@ -484,6 +534,8 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
     | SetCommand::Restrict { set, .. }
     | SetCommand::ExchangeDisk { set, .. }
     | SetCommand::Old { set, .. }
+    | SetCommand::Verify { set, .. }
+    | SetCommand::Rebuild { set, .. }
     | SetCommand::Release { set, .. }) = command
     else {
         anyhow::bail!("a registration is no operation on a set");
@@ -513,9 +565,32 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
             };
             (Operation::OldVersion { set, on: server(on)?, choice }, *confirm)
         }
+        SetCommand::Verify { turn, rate, .. } => {
+            let limit = bytes_a_second(*rate);
+            let turn = match turn {
+                VerifyWord::Start => VerifyTurn::Start { limit },
+                VerifyWord::Pause => VerifyTurn::Pause,
+                VerifyWord::Resume => VerifyTurn::Resume,
+                VerifyWord::Limit => VerifyTurn::Limit { limit },
+                VerifyWord::End => VerifyTurn::End,
+            };
+            (Operation::VerifySet { set, turn }, true)
+        }
+        SetCommand::Rebuild { turn, rate, .. } => {
+            let turn = match turn {
+                RebuildWord::Pause => RebuildTurn::Pause,
+                RebuildWord::Resume => RebuildTurn::Resume,
+                RebuildWord::Limit => RebuildTurn::Limit { limit: bytes_a_second(*rate) },
+            };
+            (Operation::PaceRebuild { set, turn }, true)
+        }
         SetCommand::Release { confirm, .. } => (Operation::ReleaseSet { set }, *confirm),
         SetCommand::Register(_) => anyhow::bail!("a registration is no operation on a set"),
     })
+}
+
+fn bytes_a_second(mib: Option<NonZeroU32>) -> Option<NonZeroU64> {
+    mib.and_then(|mib| NonZeroU64::from(mib).checked_mul(NonZeroU64::MIN.saturating_add((1 << 20) - 1)))
 }
 
 async fn order(client: &Client, access: &Access, what: Operation) -> anyhow::Result<()> {
@@ -553,9 +628,19 @@ async fn status(access: &Access) -> anyhow::Result<()> {
         println!(
             "  mirror  {:<16} {}  {}",
             set.name,
-            text::set_state(Lang::En, &set.state),
+            text::set_word(Lang::En, set),
             text::set_line(Lang::En, set)
         );
+        if let Some(verify) = &set.verify {
+            println!("          {:<16} {}", "", text::verifying(Lang::En, verify));
+        }
+        if let Some(last) = &set.verified {
+            println!("          {:<16} {} UTC", "", text::verified(Lang::En, last, 0));
+        }
+        if let SetState::Rebuilding { progress } = &set.state {
+            let done = text::blocks(Lang::En, progress.done, progress.total);
+            println!("          {:<16} {done}, {}", "", text::left(Lang::En, progress));
+        }
     }
     Ok(())
 }

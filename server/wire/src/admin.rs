@@ -26,11 +26,15 @@ pub enum Act {
     WaiveOld,
     /// Take the set out of its stopped group and of the cluster; the data stays on the disks.
     Release,
+    /// Compare both copies while they serve, and pause, limit or end that.
+    Verify,
+    /// Pause, resume or limit the rebuilds of the copy that serves.
+    Pace,
 }
 
 impl Act {
     /// All of them.
-    pub const ALL: [Act; 10] = [
+    pub const ALL: [Act; 12] = [
         Act::Build,
         Act::ForcedRecovery,
         Act::Permit,
@@ -41,6 +45,8 @@ impl Act {
         Act::DropOld,
         Act::WaiveOld,
         Act::Release,
+        Act::Verify,
+        Act::Pace,
     ];
 }
 
@@ -96,6 +102,16 @@ pub fn allowed(act: Act, standing: Standing) -> Result<(), RefusalKind> {
             | Standing::RestartedOtherDown
             | Standing::Unheard,
         ) => Ok(()),
+        // Of a copy that serves, whoever uses it.
+        (Act::Verify | Act::Pace, Standing::Active | Standing::Permitted) => Ok(()),
+        (
+            Act::Verify | Act::Pace,
+            Standing::Inactive
+            | Standing::RestartedBoth
+            | Standing::RestartedOtherNormal
+            | Standing::RestartedOtherDown
+            | Standing::Unheard,
+        ) => Err(RefusalKind::SetNotActive),
         (_, Standing::Unheard) => Err(RefusalKind::TwinAway),
         // A failed disk is exchanged in every state; it does not touch the copy in use.
         (
@@ -161,6 +177,8 @@ mod tests {
             ("DropOld", "yes yes yes yes yes yes yes"),
             ("WaiveOld", "yes yes yes yes yes yes yes"),
             ("Release", "in use yes yes yes away permitted away"),
+            ("Verify", "yes unused unused unused unused yes unused"),
+            ("Pace", "yes unused unused unused unused yes unused"),
         ];
         let word = |answer: Result<(), RefusalKind>| match answer {
             Ok(()) => "yes".to_string(),
@@ -172,6 +190,7 @@ mod tests {
             Err(RefusalKind::SetInactive) => "inactive".into(),
             Err(RefusalKind::NotPermitted) => "not".into(),
             Err(RefusalKind::SetInUse) => "in use".into(),
+            Err(RefusalKind::SetNotActive) => "unused".into(),
             Err(other) => format!("{other:?}"),
         };
         assert_eq!(columns.len(), Standing::ALL.len());

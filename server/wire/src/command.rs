@@ -2,6 +2,7 @@
 
 use crate::ids::{CommandId, GroupId, NodeId, Revision, SetId};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
 
 /// An operator's command. It carries the revision of the view it was given for; the engine refuses it if what it
 /// concerns has changed since (DESIGN 6).
@@ -58,6 +59,38 @@ pub enum Operation {
     OldVersion { set: SetId, on: NodeId, choice: OldChoice },
     /// Take a set out of its stopped group and of the cluster, on both servers: its data stays on the disks.
     ReleaseSet { set: SetId },
+    /// Compare both copies of a set that is in sync, and repair what deviates where it is known which is right (C10).
+    VerifySet { set: SetId, turn: VerifyTurn },
+    /// How the rebuilds of a set go (C7).
+    PaceRebuild { set: SetId, turn: RebuildTurn },
+}
+
+/// What a verification does next. A `limit` is bytes a second; none: the disk process's own bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum VerifyTurn {
+    /// Begin.
+    Start { limit: Option<NonZeroU64> },
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take so much from now on.
+    Limit { limit: Option<NonZeroU64> },
+    /// End before all is compared.
+    End,
+}
+
+/// How rebuilds of a set go from now on. A `limit` is bytes a second; none: as much as the application leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the line over a variant names its fields")]
+pub enum RebuildTurn {
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take so much from now on.
+    Limit { limit: Option<NonZeroU64> },
 }
 
 /// A choice about an older version that is kept (DESIGN 5, E7).
@@ -170,6 +203,18 @@ pub enum RefusalKind {
     Occupied,
     /// It is so already.
     AlreadySo,
+    /// The mirror set is not active: its group does not run.
+    SetNotActive,
+    /// Done where the mirror set is active, on the other server.
+    ActiveElsewhere,
+    /// The copies of the mirror set are not in sync.
+    NotInSync,
+    /// What is ordered goes on already.
+    GoesOn,
+    /// What is ordered stands still already.
+    StandsStill,
+    /// No such work is under way.
+    NoWork,
 }
 
 impl RefusalKind {
@@ -217,6 +262,12 @@ impl RefusalKind {
             RefusalKind::CannotKeep => 2076,
             RefusalKind::SetInUse => 2071,
             RefusalKind::OtherCounts => 2072,
+            RefusalKind::SetNotActive => 2077,
+            RefusalKind::ActiveElsewhere => 2078,
+            RefusalKind::NotInSync => 2079,
+            RefusalKind::GoesOn => 2080,
+            RefusalKind::StandsStill => 2081,
+            RefusalKind::NoWork => 2082,
         }
     }
 }

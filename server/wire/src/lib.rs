@@ -17,7 +17,7 @@ pub mod verdict;
 pub mod view;
 
 pub use alert::{Event, EventKind, Severity};
-pub use command::{Command, OldChoice, Operation, Refusal, RefusalKind, Reply};
+pub use command::{Command, OldChoice, Operation, RebuildTurn, Refusal, RefusalKind, Reply, VerifyTurn};
 pub use config::ClusterConfig;
 pub use feed::{Feed, Hello};
 pub use ids::{

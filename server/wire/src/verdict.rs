@@ -204,6 +204,8 @@ pub enum Todo {
     AskTwin { server: NodeId },
     /// Start the stopped groups when wanted.
     StartGroups,
+    /// Let the rebuild that an operator paused go on.
+    Resume { set: SetId },
     /// Nothing: wait.
     Wait,
 }

@@ -280,6 +280,50 @@ pub struct Rebuild {
     pub left_s: Option<u64>,
     /// Seconds without progress; 0 while it moves.
     pub stalled_s: u64,
+    /// It stands still by an operator's order.
+    #[serde(default)]
+    pub paused: bool,
+    /// Bytes a second that it may take by an operator's order.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+/// A verification under way (C10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Blocks of 4096 bytes compared.
+    pub done: u64,
+    /// Blocks in all.
+    pub total: u64,
+    /// It goes on at present: in sync, nothing to copy, not paused.
+    pub running: bool,
+    /// It stands still by an operator's order.
+    pub paused: bool,
+    /// Bytes a second that it may take by an operator's order; none: the disk process's own bound.
+    pub limit: Option<u64>,
+    /// Seconds left; absent before five seconds of measured speed, and while it stands still.
+    pub left_s: Option<u64>,
+    /// Blocks found different.
+    pub different: u64,
+    /// Of those, blocks of which nobody can tell which side is right.
+    pub unresolved: u64,
+}
+
+/// The last verification that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// When it ended.
+    pub ended: WallClock,
+    /// Before all was compared.
+    pub stopped: bool,
+    /// Blocks compared.
+    pub checked: u64,
+    /// Blocks found different.
+    pub different: u64,
+    /// Of those, blocks set right.
+    pub repaired: u64,
+    /// Of those, blocks of which nobody can tell which side is right: they stay as they are.
+    pub unresolved: u64,
 }
 
 /// One mirror set.
@@ -315,6 +359,12 @@ pub struct SetView {
     /// That copy was put back to an older version: not the newest, whoever serves it.
     #[serde(default)]
     pub put_back: bool,
+    /// The verification that is under way.
+    #[serde(default)]
+    pub verify: Option<Verification>,
+    /// How the last one ended, in the life of the disk process.
+    #[serde(default)]
+    pub verified: Option<Verified>,
 }
 
 /// An older version of a copy that can be put back (DESIGN 5).

@@ -9,7 +9,7 @@ use crate::page::{Page, page};
 use crate::shape::Shape;
 use crate::state::{Order, Phase};
 use leptos::prelude::*;
-use wire::command::{OldChoice, Operation, RefusalKind};
+use wire::command::{OldChoice, Operation, RebuildTurn, RefusalKind, VerifyTurn};
 use wire::text::{self, Label, Lang};
 use wire::verdict::Tone;
 
@@ -42,6 +42,24 @@ fn test_id(what: Operation) -> String {
             format!("op-old-{word}-{}-{}", set.0, on.0)
         }
         Operation::ReleaseSet { set } => format!("op-release-{}", set.0),
+        Operation::VerifySet { set, turn } => {
+            let word = match turn {
+                VerifyTurn::Start { .. } => "start",
+                VerifyTurn::Pause => "pause",
+                VerifyTurn::Resume => "resume",
+                VerifyTurn::Limit { .. } => "limit",
+                VerifyTurn::End => "end",
+            };
+            format!("op-verify-{word}-{}", set.0)
+        }
+        Operation::PaceRebuild { set, turn } => {
+            let word = match turn {
+                RebuildTurn::Pause => "pause",
+                RebuildTurn::Resume => "resume",
+                RebuildTurn::Limit { .. } => "limit",
+            };
+            format!("op-rebuild-{word}-{}", set.0)
+        }
     }
 }
 
@@ -167,6 +185,8 @@ fn ask_or_give(page: Page, what: Operation) {
         | Operation::FreeGroup { .. }
         | Operation::Maintain { .. }
         | Operation::StartCluster
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. }
         | Operation::StartGroup { .. }
         | Operation::MoveGroup { .. }
         | Operation::StartServer { .. }

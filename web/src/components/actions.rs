@@ -2,6 +2,7 @@
 
 use crate::components::action::Action;
 use crate::components::steps::Steps;
+use crate::components::work::Work;
 use crate::offer::{self, Offer};
 use crate::page::page;
 use leptos::prelude::*;
@@ -73,6 +74,7 @@ fn SetActions(id: SetId) -> impl IntoView {
                 {move || text::set_actions(page.lang.get(), &name())}
                 {move || permitted().map(|words| view! { " " <b data-testid=format!("set-{}-permitted", id.0)>{words}</b> })}
             </summary>
+            <Work id/>
             <Offers offers=offers/>
         </details>
     }
@@ -103,7 +105,7 @@ fn stops(what: Operation) -> bool {
     matches!(what, Operation::StopGroup { .. })
 }
 
-fn pending(about: impl Fn(Operation) -> bool) -> Vec<Operation> {
+pub(crate) fn pending(about: impl Fn(Operation) -> bool) -> Vec<Operation> {
     let state = page().state;
     state.with(|s| s.orders.iter().filter(|o| o.pending() && about(o.what)).map(|o| o.what).collect())
 }
@@ -160,7 +162,7 @@ fn GroupActions() -> impl IntoView {
 
 /// The buttons by their place, so that one whose words change stays the same element.
 #[component]
-fn Offers(offers: Memo<Vec<Offer>>) -> impl IntoView {
+pub fn Offers(offers: Memo<Vec<Offer>>) -> impl IntoView {
     let page = page();
     view! {
         <Show when=move || offers.with(Vec::is_empty)>

@@ -14,16 +14,13 @@ use wire::view::{Rebuild, SetState};
 pub fn Mirror(id: SetId) -> impl IntoView {
     let page = page();
     let set = page.set(id);
-    let look = Signal::derive(move || {
-        page.look(set.with(|s| s.as_ref().map_or(look::STALE, |s| look::set(&s.state))))
-    });
+    let look =
+        Signal::derive(move || page.look(set.with(|s| s.as_ref().map_or(look::STALE, look::set_with_work))));
     let state = move || set.with(|s| s.as_ref().map_or("Unknown", |s| kind_of(&s.state)));
     let rebuild = Memo::new(move |_| set.with(|s| s.as_ref().and_then(|s| progress_of(&s.state))));
     let word = move || {
         let lang = page.lang.get();
-        set.with(|s| {
-            s.as_ref().map_or_else(String::new, |s| page.word(text::set_state(lang, &s.state).to_owned()))
-        })
+        set.with(|s| s.as_ref().map_or_else(String::new, |s| page.word(text::set_word(lang, s))))
     };
     view! {
         <section class=move || format!("mirror is-{}", if page.stale.get() { "old" } else { state() })
@@ -50,19 +47,21 @@ pub fn Mirror(id: SetId) -> impl IntoView {
 fn Quiet(id: SetId) -> impl IntoView {
     let page = page();
     let set = page.set(id);
-    let look = Signal::derive(move || {
-        page.look(set.with(|s| s.as_ref().map_or(look::STALE, |s| look::set(&s.state))))
-    });
+    let look =
+        Signal::derive(move || page.look(set.with(|s| s.as_ref().map_or(look::STALE, look::set_with_work))));
     let word = move || {
         let lang = page.lang.get();
-        set.with(|s| {
-            s.as_ref().map_or_else(String::new, |s| page.word(text::set_state(lang, &s.state).to_owned()))
-        })
+        set.with(|s| s.as_ref().map_or_else(String::new, |s| page.word(text::set_word(lang, s))))
     };
     let name = move || set.with(|s| s.as_ref().map_or_else(String::new, |s| s.name.clone()));
     let line = move || {
         let lang = page.lang.get();
-        set.with(|s| s.as_ref().map_or_else(String::new, |s| text::set_line(lang, s)))
+        set.with(|s| {
+            s.as_ref().map_or_else(String::new, |s| match &s.verify {
+                Some(verify) if s.state == SetState::InSync => text::verifying(lang, verify),
+                Some(_) | None => text::set_line(lang, s),
+            })
+        })
     };
     let changed = move || {
         let lang = page.lang.get();

@@ -20,3 +20,4 @@ pub mod steps;
 pub mod twin;
 pub mod verdict;
 pub mod witness;
+pub mod work;

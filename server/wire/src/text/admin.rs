@@ -47,6 +47,8 @@ pub(super) fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String
         | Operation::StopServer { .. }
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. }
         | Operation::OldVersion { .. } => String::new(),
     }
 }
@@ -154,6 +156,8 @@ pub(super) fn effects(lang: Lang, what: Operation, names: Names<'_>) -> Vec<Stri
         | Operation::StopServer { .. }
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. }
         | Operation::OldVersion { .. } => Vec::new(),
     }
 }

@@ -71,6 +71,7 @@ labels! {
     UntilServed: "until clients were served", "業務再開まで";
     Rebuilding: "Rebuilding", "ミラー構築中";
     Measuring: "measuring", "測定中";
+    Speed: "Speed", "速度";
     ToTwin: "to the other server", "もう一方のサーバへ";
     WhatToDo: "What to do", "対処";
     ProtectedAgain: "Protected again", "保護の再開";

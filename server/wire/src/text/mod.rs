@@ -12,6 +12,7 @@ mod names;
 mod number;
 mod old_version;
 mod operation;
+mod pace;
 mod refusal;
 mod sentence;
 mod state;
@@ -33,6 +34,7 @@ pub use operation::{
     Ending, consequence, demo_failed, ending, link_cut, link_mend, operation, operation_pending, server_kill,
     server_restart,
 };
+pub use pace::{limit, set_word, verified, verifying};
 pub use refusal::{Refused, greyed, refusal, refused};
 pub use sentence::{
     announce_percent, group_actions, in_about, left, live_from, no_readings, not_live, open_on, stalled,

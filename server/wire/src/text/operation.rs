@@ -4,7 +4,7 @@ use crate::command::Operation;
 use crate::ids::NodeId;
 use crate::text::number::about_ms;
 use crate::text::{Lang, Names, say};
-use crate::text::{admin, old_version, upkeep};
+use crate::text::{admin, old_version, pace, upkeep};
 use crate::view::{ClusterView, GroupState, Outcome, ServerState, Standby, StepProgress};
 
 /// A button's words, understandable alone.
@@ -47,6 +47,8 @@ pub fn operation(lang: Lang, what: Operation, names: Names<'_>) -> String {
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
         | Operation::ReleaseSet { .. } => admin::operation(lang, what, names),
+        Operation::VerifySet { set, turn } => pace::verify_operation(lang, turn, &names.set(set)),
+        Operation::PaceRebuild { set, turn } => pace::rebuild_operation(lang, turn, &names.set(set)),
         Operation::OldVersion { set, on, choice } => {
             old_version::operation(lang, choice, &names.set(set), &names.server(on))
         }
@@ -75,7 +77,9 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         | Operation::ForcePermit { .. }
         | Operation::ExchangeDisk { .. }
         | Operation::OldVersion { .. }
-        | Operation::ReleaseSet { .. } => None,
+        | Operation::ReleaseSet { .. }
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. } => None,
     };
     let steps = view.groups.iter().find(|g| Some(g.id) == id).map(|g| g.steps.as_slice()).unwrap_or_default();
     let total = steps.len();
@@ -111,6 +115,7 @@ pub fn operation_pending(lang: Lang, what: Operation, view: &ClusterView) -> Str
         Operation::ExchangeDisk { .. } => say!(lang, "Exchanging", "ディスク交換中"),
         Operation::OldVersion { choice, .. } => old_version::pending(lang, choice),
         Operation::ReleaseSet { .. } => say!(lang, "Releasing", "ミラーセット解除中"),
+        Operation::VerifySet { .. } | Operation::PaceRebuild { .. } => say!(lang, "Ordered", "要求中"),
     }
 }
 
@@ -155,6 +160,8 @@ pub fn ending(lang: Lang, what: Operation, view: &ClusterView) -> Option<Ending>
         | Operation::StartCluster
         | Operation::StartServer { .. }
         | Operation::RecoverServer { .. }
+        | Operation::VerifySet { .. }
+        | Operation::PaceRebuild { .. }
         | Operation::RestrictSet { .. } => {
             return None;
         }

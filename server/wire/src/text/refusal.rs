@@ -183,6 +183,12 @@ fn words(kind: RefusalKind) -> (Pair, Pair) {
         | RefusalKind::SetInUse
         | RefusalKind::OtherCounts => crate::text::admin::refusal_words(kind),
         RefusalKind::Occupied | RefusalKind::AlreadySo => crate::text::upkeep::refusal_words(kind),
+        RefusalKind::SetNotActive
+        | RefusalKind::ActiveElsewhere
+        | RefusalKind::NotInSync
+        | RefusalKind::GoesOn
+        | RefusalKind::StandsStill
+        | RefusalKind::NoWork => crate::text::pace::refusal_words(kind),
         RefusalKind::NothingKept | RefusalKind::CannotKeep => crate::text::old_version::refusal_words(kind),
         RefusalKind::TooMany => (
             ("too many orders wait for an answer", "Possible in a moment: wait for the answers"),

@@ -28,11 +28,21 @@ pub fn no_readings(lang: Lang, server: &str) -> String {
 /// The time left of a rebuild: measured, stalled, or not measured yet; never "0 s left".
 #[must_use]
 pub fn left(lang: Lang, progress: &Rebuild) -> String {
+    if progress.paused {
+        return say!(lang, "paused by an operator", "操作により一時停止");
+    }
     if progress.stalled_s >= STALLED_AFTER_S {
         return stalled(lang, progress.stalled_s);
     }
     match progress.left_s {
         _ if progress.total > 0 && progress.done >= progress.total => say!(lang, "finishing", "完了処理中"),
+        seconds => time_left(lang, seconds),
+    }
+}
+
+/// The time left of work that goes on, once it is measured.
+pub(super) fn time_left(lang: Lang, seconds: Option<u64>) -> String {
+    match seconds {
         None => say!(lang, "measuring", "測定中"),
         Some(seconds) => {
             let time = duration(lang, coarse(seconds));
@@ -104,6 +114,8 @@ mod tests {
             bytes_per_s: 1,
             left_s: None,
             stalled_s: 0,
+            paused: false,
+            limit: None,
         };
         assert_eq!(left(Lang::En, &progress), "measuring");
         progress.left_s = Some(0);
@@ -114,5 +126,7 @@ mod tests {
         assert_eq!(left(Lang::En, &progress), "finishing");
         progress.stalled_s = 12;
         assert_eq!(left(Lang::En, &progress), "no progress for 12\u{a0}s");
+        progress.paused = true;
+        assert_eq!(left(Lang::En, &progress), "paused by an operator");
     }
 }

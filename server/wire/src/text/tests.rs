@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::alert::{DownCause, EventKind, RebuildKind, StepKind};
-use crate::command::{OldChoice, Operation, RefusalKind};
+use crate::command::{OldChoice, Operation, RebuildTurn, RefusalKind, VerifyTurn};
 use crate::ids::{GroupId, LinkId, NodeId, SetId, WallClock};
 use crate::verdict::fixture::{AT, FILES, MS_FILES, ONE, TWO, healthy};
 use crate::verdict::{Fact, Todo};
 use crate::view::{
     Forecast, GroupState, Incident, LinkState, Outcome, PartKind, ServerState, SetState, Standby,
-    StepProgress, StepView,
+    StepProgress, StepView, Verification, Verified,
 };
 
 /// Holds a text in both languages: present, different, and the Japanese one in Japanese.
@@ -26,7 +26,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 40;
+const KINDS_OF_REFUSAL: usize = 46;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -40,6 +40,8 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::OtherNormal, RefusalKind::SetPermitted, RefusalKind::NotPermitted, RefusalKind::CopyCounts,
     RefusalKind::OnlyThere, RefusalKind::NothingKept, RefusalKind::CannotKeep,
     RefusalKind::SetInUse, RefusalKind::OtherCounts, RefusalKind::Occupied, RefusalKind::AlreadySo,
+    RefusalKind::SetNotActive, RefusalKind::ActiveElsewhere,
+    RefusalKind::NotInSync, RefusalKind::GoesOn, RefusalKind::StandsStill, RefusalKind::NoWork,
 ];
 
 fn events() -> Vec<EventKind> {
@@ -338,6 +340,7 @@ fn facts_and_todos_all_speak() {
         Todo::RestartManager { server },
         Todo::AskTwin { server },
         Todo::StartGroups,
+        Todo::Resume { set: MS_FILES },
         Todo::Wait,
     ] {
         both(&format!("{each:?}"), |l| todo(l, each, Names(&view)).0);
@@ -375,6 +378,14 @@ fn operations_speak_and_endings_name_what_stops() {
         Operation::Maintain { on: false },
         Operation::StopCluster,
         Operation::StartCluster,
+        Operation::VerifySet { set: MS_FILES, turn: VerifyTurn::Start { limit: None } },
+        Operation::VerifySet { set: MS_FILES, turn: VerifyTurn::Pause },
+        Operation::VerifySet { set: MS_FILES, turn: VerifyTurn::Resume },
+        Operation::VerifySet { set: MS_FILES, turn: VerifyTurn::Limit { limit: None } },
+        Operation::VerifySet { set: MS_FILES, turn: VerifyTurn::End },
+        Operation::PaceRebuild { set: MS_FILES, turn: RebuildTurn::Pause },
+        Operation::PaceRebuild { set: MS_FILES, turn: RebuildTurn::Resume },
+        Operation::PaceRebuild { set: MS_FILES, turn: RebuildTurn::Limit { limit: None } },
     ] {
         both(&format!("{what:?}"), |l| operation(l, what, Names(&view)));
         both(&format!("{what:?}"), |l| operation_pending(l, what, &view));
@@ -402,6 +413,45 @@ fn operations_speak_and_endings_name_what_stops() {
     let stop = ending(Lang::En, stop, &view).unwrap();
     assert_eq!(stop.effects[0], "Clients of files (192.168.10.50) are cut off until you start it again.");
     assert_eq!(ending(Lang::En, Operation::RecoverServer { server: ONE }, &view), None);
+}
+
+#[test]
+fn a_verification_tells_how_far_it_is_and_how_it_ended() {
+    let mut verify = Verification {
+        done: 43,
+        total: 100,
+        running: true,
+        paused: false,
+        limit: None,
+        left_s: None,
+        different: 0,
+        unresolved: 0,
+    };
+    assert_eq!(verifying(Lang::En, &verify), "43\u{a0}% compared · measuring");
+    verify =
+        Verification { left_s: Some(185), limit: Some(20_000_000), different: 2, unresolved: 1, ..verify };
+    both("running", |l| verifying(l, &verify));
+    assert_eq!(
+        verifying(Lang::En, &verify),
+        "43\u{a0}% compared · about 4\u{a0}min left · at most 20\u{a0}MB/s · 2 blocks differed · 1 not repairable: \
+         nobody knows which side is right"
+    );
+    verify = Verification { running: false, different: 1, ..verify };
+    both("waiting", |l| verifying(l, &verify));
+    verify.paused = true;
+    both("paused", |l| verifying(l, &verify));
+    both("no limit", |l| limit(l, None));
+    let mut last =
+        Verified { ended: AT, stopped: false, checked: 9000, different: 0, repaired: 0, unresolved: 0 };
+    both("equal", |l| verified(l, &last, 0));
+    last = Verified { stopped: true, different: 3, repaired: 2, unresolved: 1, ..last };
+    both("differed", |l| verified(l, &last, 0));
+    let mut set = healthy().sets.remove(0);
+    set.verify = Some(Verification { paused: false, ..verify });
+    both("comparing", |l| set_word(l, &set));
+    assert_eq!(set_word(Lang::En, &set), "Comparing");
+    set.verify = Some(Verification { paused: true, ..verify });
+    assert_eq!(set_word(Lang::En, &set), "In sync", "a paused comparison is no state of the set");
 }
 
 #[test]

@@ -262,6 +262,7 @@ pub fn todo(lang: Lang, todo: Todo, names: Names<'_>) -> (String, String) {
         | Todo::Choose { .. }
         | Todo::CheckDisk { .. }
         | Todo::StartGroups
+        | Todo::Resume { .. }
         | Todo::Wait => String::new(),
     };
     match todo {
@@ -323,6 +324,13 @@ pub fn todo(lang: Lang, todo: Todo, names: Names<'_>) -> (String, String) {
             (
                 say!(lang, "Look at the disk of {set}", "{set} のディスクを確認"),
                 say!(lang, "cabling, device, system log", "接続、デバイス、システムログ"),
+            )
+        }
+        Todo::Resume { set } => {
+            let set = names.set(set);
+            (
+                say!(lang, "Resume the rebuild of {set}", "{set} のミラー構築を再開"),
+                say!(lang, "until it is complete nothing could take over", "完了まで引き継ぎ先はありません"),
             )
         }
         Todo::StartGroups => (

@@ -88,6 +88,8 @@ fn set(id: u16, name: &str) -> SetView {
         fronts: vec!["/dev/loop0".to_owned()],
         old: None,
         put_back: false,
+        verify: None,
+        verified: None,
     }
 }
 

@@ -83,6 +83,11 @@ fn at_rest(view: &ClusterView) -> Option<Kind> {
     view.groups.iter().all(|g| g.state == GroupState::Stopped).then_some(Kind::AllStopped)
 }
 
+/// Its copy is being made; one that an operator paused is not.
+fn is_built(set: &SetView) -> bool {
+    matches!(set.state, SetState::Rebuilding { progress } if !progress.paused)
+}
+
 /// Service runs, but the next failure would hurt.
 fn warn(view: &ClusterView) -> Option<Kind> {
     if let Some(group) = view.groups.iter().find(|g| matches!(g.state, GroupState::Held { .. })) {
@@ -94,10 +99,10 @@ fn warn(view: &ClusterView) -> Option<Kind> {
     if view.halted.is_some() {
         return Some(Kind::Halted { server: view.server });
     }
-    if view.sets.iter().any(|s| matches!(s.state, SetState::Rebuilding { .. })) {
+    if view.sets.iter().any(is_built) {
         return Some(Kind::Building);
     }
-    if view.sets.iter().any(|s| matches!(s.state, SetState::Alone { .. })) {
+    if view.sets.iter().any(|s| matches!(s.state, SetState::Alone { .. } | SetState::Rebuilding { .. })) {
         return Some(Kind::NotProtected);
     }
     if let Some(server) = view.servers.iter().find(|s| s.node_away) {
@@ -338,7 +343,7 @@ fn rows(view: &ClusterView, kind: &Kind, tone: Tone) -> Vec<Row> {
     if tone != Tone::Bad {
         rows.extend(view.forecasts.iter().filter(|f| told(f)).cloned().map(Row::Forecast));
     }
-    if view.sets.iter().any(|s| matches!(s.state, SetState::Rebuilding { .. })) && tone == Tone::Warn {
+    if view.sets.iter().any(is_built) && tone == Tone::Warn {
         rows.push(Row::ProtectedAgain { about_s: protected_in(view) });
     } else if tone != Tone::Bad {
         rows.extend(todo);
@@ -352,7 +357,7 @@ fn protected_in(view: &ClusterView) -> Option<u64> {
     let mut longest = 0;
     for set in &view.sets {
         match &set.state {
-            SetState::Rebuilding { progress } if progress.stalled_s == 0 => {
+            SetState::Rebuilding { progress } if progress.stalled_s == 0 && !progress.paused => {
                 longest = longest.max(progress.left_s?)
             }
             SetState::InSync | SetState::Idle => {}
@@ -379,7 +384,11 @@ fn todo(view: &ClusterView, kind: &Kind) -> Option<Todo> {
             None => Todo::StartGroups,
         }),
         Kind::OnlyOn { server } => state(server.twin()).map(about_server),
-        Kind::Building | Kind::NotProtected | Kind::FailingOver { .. } => Some(Todo::Wait),
+        Kind::NotProtected => {
+            let paused = |s: &&SetView| matches!(s.state, SetState::Rebuilding { .. });
+            Some(view.sets.iter().find(paused).map_or(Todo::Wait, |set| Todo::Resume { set: set.id }))
+        }
+        Kind::Building | Kind::FailingOver { .. } => Some(Todo::Wait),
         Kind::LinkOut { link } => Some(Todo::CheckLink { link: *link }),
         Kind::WitnessOut => Some(Todo::CheckWitness),
         Kind::ManagerAway { server } | Kind::Halted { server } => {

@@ -65,6 +65,8 @@ fn progress(left_s: Option<u64>) -> Rebuild {
         bytes_per_s: 74_000_000,
         left_s,
         stalled_s: 0,
+        paused: false,
+        limit: None,
     }
 }
 
