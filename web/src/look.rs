@@ -5,7 +5,7 @@ use wire::alert::EventKind;
 use wire::ids::NodeId;
 use wire::verdict::{Kind, Tone, Verdict};
 use wire::view::{
-    GroupState, LinkState, ServerState, ServerView, SetState, Standby, StepProgress, WitnessView,
+    GroupState, LinkState, ServerState, ServerView, SetState, SetView, Standby, StepProgress, WitnessView,
 };
 
 /// A state's silhouette and colour; the word comes from the texts.
