@@ -3,6 +3,7 @@
 mod counter_failover;
 mod cut_links;
 mod disk_kill;
+mod engine_sim;
 mod filesystems;
 mod first_light;
 mod mirror_copy;
@@ -162,6 +163,12 @@ const SHOWS: &[Show] = &[
         claim: "the mirror alone under 200,000 seeds without a violation; every bug put back into it is found",
         runs_program: false,
         run: mirror_sim::run,
+    },
+    Show {
+        name: "engine-sim",
+        claim: "the whole cluster under 200,000 seeds without a violation; every bug put back is found, a failing run shrunk",
+        runs_program: false,
+        run: engine_sim::run,
     },
     Show {
         name: "situations",

@@ -324,7 +324,8 @@ impl Group {
     /// Its sets are, or are being, brought up for an administrator.
     #[must_use]
     pub fn is_permitted(&self) -> bool {
-        self.wanted.run && self.wanted.mode != Mode::Serve && !self.wanted.failed.contains(self.wanted.on)
+        let administers = !matches!(self.wanted.mode, Mode::Serve | Mode::Rebuild);
+        self.wanted.run && administers && !self.wanted.failed.contains(self.wanted.on)
     }
 
     /// The same until its sets are left again: the other server's copies, just built, are not put out for its state.
@@ -358,6 +359,7 @@ impl Group {
         let on = self.wanted.on;
         let able = match self.wanted.mode {
             Mode::Access | Mode::Build => self.is_permitted(),
+            Mode::Rebuild => self.wanted.run && core.takes_part(on),
             Mode::Serve | Mode::Force | Mode::ForceAccess => false,
         };
         let there = on == core.me || !core.twin.gone;
@@ -383,7 +385,7 @@ impl Group {
         let (run, replace) = match self.wanted.mode {
             Mode::Force => (false, true),
             Mode::ForceAccess => (true, false),
-            Mode::Serve | Mode::Access | Mode::Build => return,
+            Mode::Serve | Mode::Access | Mode::Build | Mode::Rebuild => return,
         };
         self.forced = Some(Forced { epoch: value.epoch, replace });
         core.crashed_in.remove(&self.id);
@@ -438,7 +440,7 @@ impl Group {
         self.command = None;
         let (group, server) = (self.id, core.me);
         let event = match (self.wanted.mode, up) {
-            (Mode::Build, true) => return,
+            (Mode::Build, true) | (Mode::Rebuild, _) => return,
             (_, true) => EventKind::MirrorPermitted { group, server },
             (Mode::Build, false) => EventKind::MirrorBuilt { group, from: server },
             (_, false) => EventKind::MirrorRestricted { group, server },

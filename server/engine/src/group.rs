@@ -447,6 +447,7 @@ impl Group {
         if self.fencing.is_none() {
             self.advance(core, aim);
             self.fail_back(core);
+            self.rebuild_for_twin(core);
         }
         self.standing_orders(core);
         self.keep_addresses(core);
@@ -596,7 +597,8 @@ impl Group {
     /// Notes where it is active, for exclusive groups.
     pub fn note_active(&self, core: &mut Core) {
         let at = self.active_on(core).or(self.taking_over.then_some(core.me));
-        match at {
+        // What is only built, or used by an administrator, takes nobody's place.
+        match at.filter(|_| self.wanted.mode == Mode::Serve) {
             Some(server) => core.active.insert(self.id, server),
             None => core.active.remove(&self.id),
         };

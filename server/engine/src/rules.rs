@@ -67,10 +67,12 @@ impl Group {
         (!core.entry(at).leaving).then_some(at)
     }
 
-    /// An exclusive group goes only where no other one is (B2).
+    /// An exclusive group goes only where no other one is (B2); where it is already, another one's coming or going moves it not.
     #[must_use]
     pub fn is_shut_out(&self, core: &Core, server: NodeId) -> bool {
-        core.rules(self.id).failover == Failover::Exclusive && core.is_occupied(server, self.id)
+        core.active.get(&self.id) != Some(&server)
+            && core.rules(self.id).failover == Failover::Exclusive
+            && core.is_occupied(server, self.id)
     }
 
     /// Home is normal again and its copy equal: the group that a failover brought here goes home (B2). Whoever runs it decides.
@@ -96,6 +98,42 @@ impl Group {
             && sets.iter().all(equal);
         if due && ready {
             let wanted = Wanted { on: home, failed_over: false, ..self.wanted };
+            self.want(core, wanted);
+        }
+    }
+
+    /// Its newest copies are here, where it may not run, and the other server may run it: its sets are brought up here until the
+    /// other one's copies are equal, then it starts there. So no single failure stops a group for good.
+    pub(crate) fn rebuild_for_twin(&mut self, core: &mut Core) {
+        let (me, twin) = (core.me, core.twin_id);
+        let Some(policy) = core.config.group(self.id).map(|config| config.policy.clone()) else { return };
+        if self.wanted.mode == Mode::Rebuild {
+            let equal =
+                |id: &wire::SetId| core.sets.get(id).is_some_and(|s| s.is_equal(core.twin.stored_host));
+            let whole = self.in_sync() == Servers::BOTH
+                && self.register.pending().is_empty()
+                && !self.is_worse(core, twin)
+                && core.sets_of(self.id).iter().all(equal);
+            let over = core.twin.gone || !core.takes_part(me) || self.is_kept(core);
+            if self.wanted.on == me && (whole || over) {
+                let wanted = Wanted { mode: Mode::Serve, on: if whole { twin } else { me }, ..self.wanted };
+                self.want(core, wanted);
+                self.serving = false;
+            }
+            return;
+        }
+        let barred = !policy.contains(&me) || self.is_shut_out(core, me);
+        let open = policy.contains(&twin)
+            && !self.wanted.failed.contains(twin)
+            && core.may_be_rebuilt(twin)
+            && core.twin_present()
+            && core.twin.part(self.id) == Part::Down;
+        let idle = !self.is_here(core) && self.running.is_none() && self.fencing.is_none();
+        let alone = self.in_sync() == Servers::only(me) && self.register.pending().is_empty();
+        let due = self.wanted.mode == Mode::Serve && self.should_run(core) && !self.is_kept(core);
+        if due && barred && open && idle && alone && core.takes_part(me) && !core.sets_of(self.id).is_empty()
+        {
+            let wanted = Wanted { mode: Mode::Rebuild, on: me, run: true, ..self.wanted };
             self.want(core, wanted);
         }
     }

@@ -240,6 +240,9 @@ pub enum Mode {
     Force,
     /// They are taken although not known to be newest, then [`Mode::Access`].
     ForceAccess,
+    /// By itself: the newest copies are where the group may not run; its sets only, until the other server's copies are equal, then
+    /// [`Mode::Serve`] there.
+    Rebuild,
 }
 
 fn keyed(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {

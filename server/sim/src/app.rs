@@ -78,7 +78,11 @@ impl World {
             return;
         }
         if now >= app.pace_until {
-            app.pace = rng.pick(&[8_000, 40_000, 150_000, 400_000]);
+            app.pace = if self.light {
+                rng.pick(&[40_000, 400_000, 1_500_000, 1_500_000])
+            } else {
+                rng.pick(&[8_000, 40_000, 150_000, 400_000])
+            };
             app.pace_until = now + rng.range(100_000, 3_000_000);
         }
         let pause = rng.range(100, app.pace);

@@ -8,7 +8,7 @@ use crate::world::{Event, World};
 use wire::{ClusterConfig, GroupId, LinkId, NodeId, Operation, SetId};
 
 /// A fault, or an operator's act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs, reason = "the line over a variant names its fields")]
 pub enum Fault {
     /// A host loses power; on again after a while.
@@ -41,9 +41,52 @@ pub enum Fault {
     Failing { host: usize, reads: bool, back: u64 },
     /// An operator's command.
     Operator { host: usize, what: Operation },
+    /// A link delivers datagrams twice, the second time late: what came before comes again, out of order.
+    Echo { link: LinkId, late: u64, back: u64 },
+    /// The witness's disk is slow.
+    WitnessSlow { factor: u64, back: u64 },
+    /// A configuration is applied: at one server, and so much later at the other one.
+    Config { first: usize, later: u64, change: Change },
+}
+
+/// What a new configuration changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Change {
+    /// Recovery by itself, or not.
+    Recovery,
+    /// Automatic failback of all groups, or not.
+    Failback,
+    /// Exclusive groups, or not.
+    Exclusive,
+    /// Retries of failing steps, and fencing where a stop fails; or neither.
+    Steps,
 }
 
 impl Fault {
+    /// The same, half as long.
+    #[must_use]
+    pub fn shorter(mut self) -> Fault {
+        match &mut self {
+            Fault::PowerLoss { back, .. }
+            | Fault::NodeKill { back, .. }
+            | Fault::Freeze { back, .. }
+            | Fault::WitnessDown { back, .. }
+            | Fault::Cable { back, .. }
+            | Fault::Split { back, .. }
+            | Fault::Isolate { back, .. }
+            | Fault::OneWay { back, .. }
+            | Fault::Deaf { back, .. }
+            | Fault::Poor { back, .. }
+            | Fault::Slow { back, .. }
+            | Fault::Failing { back, .. }
+            | Fault::Echo { back, .. }
+            | Fault::WitnessSlow { back, .. } => *back /= 2,
+            Fault::Blackout { back } => *back = back.map(|b| b / 2),
+            Fault::DiskKill { .. } | Fault::Operator { .. } | Fault::Config { .. } => {}
+        }
+        self
+    }
+
     fn back(&self) -> Option<u64> {
         match self {
             Fault::PowerLoss { back, .. }
@@ -57,14 +100,19 @@ impl Fault {
             | Fault::Deaf { back, .. }
             | Fault::Poor { back, .. }
             | Fault::Slow { back, .. }
-            | Fault::Failing { back, .. } => Some(*back),
-            Fault::Blackout { .. } | Fault::DiskKill { .. } | Fault::Operator { .. } => None,
+            | Fault::Failing { back, .. }
+            | Fault::Echo { back, .. }
+            | Fault::WitnessSlow { back, .. } => Some(*back),
+            Fault::Blackout { .. }
+            | Fault::DiskKill { .. }
+            | Fault::Operator { .. }
+            | Fault::Config { .. } => None,
         }
     }
 }
 
 /// The faults of a run, by time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
     /// What, and when.
     pub faults: Vec<(Instant, Fault)>,
@@ -101,9 +149,9 @@ impl Plan {
         now < self.until && !self.faults.is_empty()
     }
 
-    /// Draws a plan: some bursts of one to three faults.
+    /// Draws a plan: some bursts of one to three faults; of the kinds that concern the engine most, if `engine`.
     #[must_use]
-    pub fn draw(mut rng: Rng, config: &ClusterConfig) -> Plan {
+    pub fn draw(mut rng: Rng, config: &ClusterConfig, engine: bool) -> Plan {
         let rng = &mut rng;
         let until = rng.range(SAFETY.0, SAFETY.1);
         let mut faults = Vec::new();
@@ -112,7 +160,7 @@ impl Plan {
             let at = rng.range(from, until - 2_000_000);
             let mut within = at;
             for _ in 0..rng.range(1, 3) {
-                let fault = draw(rng, config);
+                let fault = if engine { draw_engine(rng, config) } else { draw(rng, config) };
                 faults.push((within, fault));
                 if let Fault::PowerLoss { host, back } = fault
                     && rng.percent(FLAP_PERCENT)
@@ -160,6 +208,37 @@ fn draw(rng: &mut Rng, config: &ClusterConfig) -> Fault {
     }
 }
 
+/// Half of them are as in every other run; the others are those that only the engine feels.
+fn draw_engine(rng: &mut Rng, config: &ClusterConfig) -> Fault {
+    let host = rng.below(2) as usize;
+    let back = duration(rng);
+    let link = LinkId(rng.below(LINKS as u64) as u8);
+    match rng.below(100) {
+        0..50 => draw(rng, config),
+        50..58 => Fault::Echo { link, late: rng.range(1_000, 600_000), back },
+        58..64 => Fault::WitnessSlow { factor: rng.pick(&[10, 100, 1_000]), back },
+        64..72 => {
+            let change = rng.pick(&[Change::Recovery, Change::Failback, Change::Exclusive, Change::Steps]);
+            Fault::Config { first: host, later: duration(rng), change }
+        }
+        72..78 => Fault::NodeKill { host, back },
+        _ => Fault::Operator { host, what: engine_operation(rng, config) },
+    }
+}
+
+fn engine_operation(rng: &mut Rng, config: &ClusterConfig) -> Operation {
+    let group: GroupId = config.groups[rng.below(config.groups.len() as u64) as usize].id;
+    match rng.below(12) {
+        0..2 => Operation::KeepGroup { group },
+        2..4 => Operation::FreeGroup { group },
+        4 => Operation::Maintain { on: true },
+        5 => Operation::Maintain { on: false },
+        6 => Operation::StopCluster,
+        7..9 => Operation::StartCluster,
+        _ => operation(rng, config),
+    }
+}
+
 fn operation(rng: &mut Rng, config: &ClusterConfig) -> Operation {
     let group: GroupId = config.groups[rng.below(config.groups.len() as u64) as usize].id;
     let server = NodeId::BOTH[rng.below(2) as usize];
@@ -204,6 +283,9 @@ impl World {
             Fault::Slow { host, factor, back } => self.hosts[host].slow = (factor, now + back),
             Fault::Failing { host, reads, back } => self.hosts[host].failing = (reads, now + back),
             Fault::Operator { host, what } => self.command(host, what),
+            Fault::Echo { link, late, .. } => self.net.set_echo(link, late),
+            Fault::WitnessSlow { factor, back } => self.witness.slow = (factor, now + back),
+            Fault::Config { first, later, change } => self.reconfigure(first, later, change),
             Fault::Cable { .. }
             | Fault::Split { .. }
             | Fault::Isolate { .. }
@@ -240,6 +322,8 @@ impl World {
                 self.redeliver();
             }
             Fault::Failing { host, .. } => self.restart_failed_disks(host),
+            Fault::Echo { link, .. } => self.net.set_echo(link, 0),
+            Fault::WitnessSlow { .. } | Fault::Config { .. } => {}
             Fault::Blackout { .. }
             | Fault::DiskKill { .. }
             | Fault::Freeze { .. }
@@ -292,6 +376,9 @@ impl World {
             | Fault::WitnessDown { .. }
             | Fault::Slow { .. }
             | Fault::Failing { .. }
+            | Fault::Echo { .. }
+            | Fault::WitnessSlow { .. }
+            | Fault::Config { .. }
             | Fault::Operator { .. } => {}
         }
     }
@@ -301,7 +388,9 @@ impl World {
         let now = self.queue.now();
         self.trace.step(now, Column::Client, || "ALL MENDED: the cluster must heal".into());
         self.net.heal();
+        self.plain_rules();
         self.redeliver();
+        self.witness.slow = (1, 0);
         self.start_witness();
         for host in 0..2 {
             self.hosts[host].slow = (1, 0);

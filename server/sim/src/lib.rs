@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod bugs;
+mod changes;
 pub mod clock;
 pub mod disk;
 pub mod disk_shell;
@@ -27,6 +28,7 @@ pub mod register_rules;
 pub mod rng;
 pub mod runner;
 pub mod seen;
+pub mod shrink;
 pub mod trace;
 pub mod witness;
 pub mod world;

@@ -145,6 +145,12 @@ impl World {
             return;
         }
         let Some(view) = self.hosts[0].node.as_ref().and_then(|n| n.page.clone()) else { return };
+        if view.maintenance {
+            self.command(0, Operation::Maintain { on: false });
+        }
+        for group in view.groups.iter().filter(|g| g.kept) {
+            self.command(0, Operation::FreeGroup { group: group.id });
+        }
         for server in &view.servers {
             match server.state {
                 ServerState::RestartedAfterDown if !server.recovering => {

@@ -1,5 +1,6 @@
 //! The simulator's command line: one seed with its trace, many seeds, the register's exhaustive check, bugs put back.
 
+mod engine_cli;
 mod mirror_cli;
 
 use sim::bugs;
@@ -17,6 +18,7 @@ usage: sim SEED [--all]                    one run, traced; --all: heartbeats an
        sim --register                      the register's exhaustive check
        sim --bugs [NAME]                   each bug, or one, put back until it is found
        sim show [--seeds N]                seeds, bugs and register in one run; the last line is JSON
+       sim engine ...                      runs that concern the engine most, replays, shrinks: `sim engine` tells its words
        sim mirror ...                      the fast world of two mirrors alone: `sim mirror` tells its words
 exit codes: 0 ok, 127 crash, 128 liveness, 129 correctness, 2 wrong arguments";
 
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "mirror") {
         return mirror_cli::main(words.get(1..).unwrap_or_default());
+    }
+    if words.first().is_some_and(|word| word == "engine") {
+        return engine_cli::main(words.get(1..).unwrap_or_default());
     }
     let Some(arguments) = Arguments::read() else {
         eprintln!("{USAGE}");

@@ -99,6 +99,8 @@ pub struct Net<M> {
     loss: [u64; LINKS],
     /// Longest delay in microseconds on each link.
     delay: [u64; LINKS],
+    /// Datagrams come again so much later at most, in microseconds; 0: they do not.
+    echo: [u64; LINKS],
     conns: BTreeMap<ConnId, Conn<M>>,
     last: u64,
     rng: Rng,
@@ -118,6 +120,7 @@ impl<M> Net<M> {
             cut: Default::default(),
             loss: [0; LINKS],
             delay: [DELAY; LINKS],
+            echo: [0; LINKS],
             conns: BTreeMap::new(),
             last: 0,
             rng,
@@ -155,6 +158,18 @@ impl<M> Net<M> {
         self.cut = Default::default();
         self.loss = [0; LINKS];
         self.delay = [DELAY; LINKS];
+        self.echo = [0; LINKS];
+    }
+
+    /// Makes a link deliver datagrams twice, the second time up to so much later; 0: no more.
+    pub fn set_echo(&mut self, link: LinkId, late: u64) {
+        self.echo[usize::from(link.0)] = late;
+    }
+
+    /// After how long a datagram that is delivered is delivered once more.
+    pub fn echo(&mut self, link: LinkId) -> Option<u64> {
+        let late = self.echo[usize::from(link.0)];
+        (late > 0).then(|| self.rng.below(late))
     }
 
     /// When a datagram sent at this moment arrives; `None`: never.
@@ -272,6 +287,12 @@ impl<M> Net<M> {
         if !conn.open[1 - end] {
             self.conns.remove(&id);
         }
+    }
+
+    /// The most messages on their way to one end of a connection.
+    #[must_use]
+    pub fn longest_queue(&self) -> usize {
+        self.conns.values().flat_map(|conn| &conn.queues).map(VecDeque::len).max().unwrap_or(0)
     }
 
     /// Deliveries to make again after a path has healed: for each stalled direction as many as wait there.

@@ -93,7 +93,13 @@ impl World {
                 node.counter += 1;
                 let counter = node.counter;
                 if let Some(delay) = self.net.datagram(link, from, to) {
-                    let event = Event::Datagram { host: 1 - host, link, beat: Rc::new(beat), counter };
+                    let beat = Rc::new(beat);
+                    if let Some(late) = self.net.echo(link) {
+                        let beat = Rc::clone(&beat);
+                        let event = Event::Datagram { host: 1 - host, link, beat, counter };
+                        self.queue.after(delay + late, event);
+                    }
+                    let event = Event::Datagram { host: 1 - host, link, beat, counter };
                     self.queue.after(delay, event);
                 }
             }
@@ -123,6 +129,7 @@ impl World {
             let text = format!("engine of server{}: {name}", host + 1);
             return self.fail_with(Failure::Crash(text));
         }
+        self.check_alert(host, &kind);
         let origin = self.hosts[host].id;
         let Some(node) = self.hosts[host].node.as_mut() else { return };
         node.events += 1;

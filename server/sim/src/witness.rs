@@ -19,6 +19,8 @@ const STORE: (u64, u64) = (300, 8_000);
 pub struct WitnessMachine {
     /// Its file.
     pub record: Option<WitnessRecord>,
+    /// Its disk takes so much longer until then.
+    pub slow: (u64, crate::queue::Instant),
     process: Option<u64>,
     core: Witness,
     stored: StoreToken,
@@ -33,6 +35,7 @@ impl WitnessMachine {
     pub fn new(rng: &mut Rng) -> Self {
         WitnessMachine {
             record: None,
+            slow: (1, 0),
             process: None,
             core: Witness::new(None, Incarnation(rng.id())),
             stored: StoreToken(0),
@@ -155,7 +158,8 @@ impl World {
             return;
         }
         self.witness.storing = Some((token, record));
-        let delay = self.rng.range(STORE.0, STORE.1);
+        let factor = if self.queue.now() < self.witness.slow.1 { self.witness.slow.0 } else { 1 };
+        let delay = self.rng.range(STORE.0, STORE.1) * factor;
         let process = self.witness.process.unwrap_or_default();
         self.queue.after(delay, Event::WitnessStored { process });
     }

@@ -106,6 +106,8 @@ pub enum Event {
     Mend(Fault),
     /// An operator's command is given at a server.
     Operator { host: usize, what: Operation },
+    /// A configuration reaches a server.
+    Config { host: usize, config: Box<ClusterConfig> },
     /// Checkpoint: the dear checks.
     Check,
 }
@@ -163,11 +165,13 @@ pub struct Options {
     pub bugs: Bugs,
     /// A fault plan instead of the seed's own.
     pub plan: Option<Plan>,
+    /// Faults, orders and configurations that concern the engine most, and an application that mostly waits.
+    pub engine: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { detail: Detail::Off, print: false, bugs: Bugs::default(), plan: None }
+        Options { detail: Detail::Off, print: false, bugs: Bugs::default(), plan: None, engine: false }
     }
 }
 
@@ -212,6 +216,10 @@ pub struct World {
     pub quiet: bool,
     /// Events handled.
     pub events: u64,
+    /// [`Options::engine`].
+    pub light: bool,
+    /// Waits for Enter after so many events each; 0: does not.
+    pub stop_every: u64,
     /// When an extent leaves the activity log, in microseconds: the usual time, or so short that it happens all the time.
     pub cool: u64,
 }
@@ -227,7 +235,7 @@ impl World {
         let net = Net::new(rng.fork());
         let (plan_rng, app_rng) = (rng.fork(), rng.fork());
         let config = config(&mut rng);
-        let plan = options.plan.unwrap_or_else(|| Plan::draw(plan_rng, &config));
+        let plan = options.plan.unwrap_or_else(|| Plan::draw(plan_rng, &config, options.engine));
         let hosts = [host(NodeId(1), &config, &mut rng), host(NodeId(2), &config, &mut rng)];
         let witness = WitnessMachine::new(&mut rng);
         let usual = MirrorTiming::default().cool_us;
@@ -251,6 +259,8 @@ impl World {
             next_command: 0,
             quiet: false,
             events: 0,
+            light: options.engine,
+            stop_every: 0,
             cool,
             config,
             rng,
@@ -328,6 +338,11 @@ impl World {
             return;
         }
         self.happen(event);
+        if self.stop_every > 0 && self.events.is_multiple_of(self.stop_every) {
+            let now = self.queue.now() as f64 / 1e6;
+            println!("--- {now:.6} s, {} events: Enter goes on", self.events);
+            let _ = std::io::stdin().read_line(&mut String::new());
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -372,6 +387,7 @@ impl World {
             Event::Fault(place) => self.fault_begins(place),
             Event::Mend(fault) => self.fault_ends(fault),
             Event::Operator { host, what } => self.command(host, what),
+            Event::Config { host, config } => self.config_arrived(host, &config),
             Event::Check => {
                 self.checkpoint();
                 self.queue.after(CHECK_EVERY, Event::Check);
@@ -406,6 +422,7 @@ fn target(event: &Event) -> Option<usize> {
         | Event::Replace { host, .. }
         | Event::Keep { host, .. }
         | Event::Again { host, .. }
+        | Event::Config { host, .. }
         | Event::Operator { host, .. } => Some(*host),
         // The kernel's own, or told apart at delivery.
         Event::Deliver { .. }

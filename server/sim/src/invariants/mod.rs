@@ -2,6 +2,8 @@
 
 mod acknowledged;
 mod addresses;
+mod alerts;
+mod bounds;
 mod dirty_bits;
 mod epochs;
 mod exclusion;
@@ -25,6 +27,7 @@ const DIRTY_BITS_EVERY: u64 = 24;
 pub struct Checks {
     events: u64,
     io: u64,
+    alerts: alerts::Alerts,
     /// The highest epoch in which a set served, and who.
     served: BTreeMap<SetId, (Epoch, usize)>,
     /// The highest epoch and session each side sent as its own.
@@ -69,6 +72,7 @@ impl World {
                 self.fail_with(Failure::Crash(text));
             }
         }
+        self.check_bounds();
         self.note_in_sync();
         self.check_dirty_bits();
         self.check_held_addresses();
