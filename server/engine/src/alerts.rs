@@ -54,7 +54,8 @@ impl Engine {
         let up = self.core.witness_up();
         let (now, limit) = (self.core.now, crate::timing::WITNESS_LOST);
         let settled = now.since(self.core.started) >= limit * 3 && now.since(self.core.woke) >= limit;
-        if !up && !self.core.witness.reported_lost && settled {
+        let told = self.core.witness.reported_lost && !self.core.faults.repeat_alerts;
+        if !up && !told && settled {
             self.core.witness.reported_lost = true;
             self.core.record_event(EventKind::WitnessLost);
         } else if up && self.core.witness.reported_lost {

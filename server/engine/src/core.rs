@@ -31,6 +31,8 @@ pub struct EngineFaults {
     pub ignore_pending: bool,
     /// A holder whose lease is out goes on.
     pub never_fence: bool,
+    /// What was told is told again.
+    pub repeat_alerts: bool,
 }
 
 /// A small generator (splitmix64), seeded by the shell: pauses and ids, nothing secret.

@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Bugs)> {
         ("readmit_without_switch", engine(EngineFaults { readmit_without_switch: true, ..e })),
         ("ignore_pending", engine(EngineFaults { ignore_pending: true, ..e })),
         ("never_fence", engine(EngineFaults { never_fence: true, ..e })),
+        ("repeat_alerts", engine(EngineFaults { repeat_alerts: true, ..e })),
         ("forget_unstable_on_put_out", mirror(Faults { forget_unstable_on_put_out: true, ..m })),
         ("skip_generation_on_alone", mirror(Faults { skip_generation_on_alone: true, ..m })),
         ("ack_before_twin", mirror(Faults { ack_before_twin: true, ..m })),
