@@ -4,9 +4,14 @@ use serde::Deserialize;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, Request, RequestInit, RequestMode, Response};
+use wire::ids::SetId;
+use wire::text::Lang;
+use wire::traffic::WriteMode;
 
 /// An answer that takes longer is none.
 const LIMIT_MS: u32 = 10_000;
+/// A change of the configuration asks both servers.
+const CHANGE_LIMIT_MS: u32 = 60_000;
 /// The twin must answer at once to be offered.
 const HEALTH_LIMIT_MS: u32 = 1_500;
 
@@ -34,6 +39,13 @@ pub struct Session {
 pub struct SessionServer {
     /// Its name.
     pub name: String,
+}
+
+/// What was refused.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refused {
+    reason: String,
 }
 
 /// The server did not answer, or the network is away.
@@ -92,6 +104,17 @@ pub async fn logout() -> Result<(), Away> {
 pub async fn healthy(page: &str) -> bool {
     let url = format!("{}/healthz", page.trim_end_matches('/'));
     call("GET", &url, None, HEALTH_LIMIT_MS).await.is_ok_and(|(status, _)| status == 200)
+}
+
+/// Changes when the writes of a mirror set are acknowledged; the reason if it was refused.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn set_mode(set: SetId, mode: WriteMode, lang: Lang) -> Result<Option<String>, Away> {
+    let body = serde_json::json!({ "set": set, "mode": mode, "lang": lang.tag() }).to_string();
+    let (status, text) = call("POST", "/api/sets/mode", Some(body), CHANGE_LIMIT_MS).await?;
+    let reason = || serde_json::from_str::<Refused>(&text).unwrap_or_default().reason;
+    Ok((status >= 400).then(reason))
 }
 
 /// Lets the demo do something to a server or link; the reason if it was not done.

@@ -152,6 +152,7 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::GroupCutOff { .. }
         | EventKind::MirrorFailed { .. }
         | EventKind::MirrorDiffers { .. }
+        | EventKind::WritesLost { .. }
         | EventKind::BackingChanged { .. }
         | EventKind::AddressInUse { .. }
         | EventKind::InvariantBroken { .. } => look(Shape::Octagon, Tone::Bad),
@@ -171,7 +172,8 @@ pub fn event(kind: &EventKind) -> Look {
         | EventKind::DiskExchanged { .. }
         | EventKind::MirrorVerified { .. }
         | EventKind::SetRegistered { .. }
-        | EventKind::SetReleased { .. } => look(Shape::RingDot, Tone::Un),
+        | EventKind::SetReleased { .. }
+        | EventKind::ModeChanged { .. } => look(Shape::RingDot, Tone::Un),
         EventKind::WitnessLost
         | EventKind::RebuildBroken { .. }
         | EventKind::MirrorMended { .. }

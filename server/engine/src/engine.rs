@@ -233,6 +233,14 @@ impl Engine {
         crate::admin::may_register(&self.core, &self.groups, group, source)
     }
 
+    /// Whether the write mode of a set can be changed now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_change_mode(&self, set: SetId) -> Result<(), RefusalKind> {
+        crate::mode::refused(&self.core, set)
+    }
+
     /// When the engine must be woken at the latest, with `DeadlineReached`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {

@@ -58,6 +58,11 @@ impl Engine {
                 self.core.incident = Some(incident.clone());
             }
         }
+        for told in &gossip.sets {
+            if let Some(set) = self.core.sets.get_mut(&told.id) {
+                set.lacked = told.behind;
+            }
+        }
         self.gossip = Some(gossip);
     }
 }

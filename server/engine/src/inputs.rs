@@ -224,8 +224,13 @@ impl Engine {
         let new = new.map(|set| EventKind::SetRegistered { set: set.id, name: set.name.clone() });
         let gone = self.core.config.sets.iter().filter(|set| lacks(&config, set.id));
         let gone = gone.map(|set| EventKind::SetReleased { set: set.id, name: set.name.clone() });
+        let changed = config.sets.iter().filter_map(|set| {
+            let (before, mode) = (self.core.config.set(set.id)?.traffic.mode, set.traffic.mode);
+            (before != mode).then_some(EventKind::ModeChanged { set: set.id, mode })
+        });
         // Told once for both servers.
-        let told: Vec<EventKind> = new.chain(gone).filter(|_| self.core.me == NodeId(1)).collect();
+        let told: Vec<EventKind> =
+            new.chain(gone).chain(changed).filter(|_| self.core.me == NodeId(1)).collect();
         told.into_iter().for_each(|event| self.core.record_event(event));
         self.core.timing = Timing::from(&config.timing);
         let mut links: Vec<Link> = config.links.iter().map(|l| Link::new(l.id)).collect();

@@ -20,6 +20,7 @@ mod invariants;
 mod lease;
 pub mod link;
 mod membership;
+mod mode;
 mod operator;
 mod pace;
 pub mod persist;

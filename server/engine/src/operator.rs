@@ -143,6 +143,7 @@ fn move_group(core: &Core, group: &Group, to: NodeId) -> Result<(), RefusalKind>
         return Err(RefusalKind::AlreadyThere);
     }
     reachable(core, server)?;
+    crate::mode::may_move(core, group.id)?;
     can_run(core, group, to)
 }
 

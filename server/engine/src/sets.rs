@@ -87,6 +87,10 @@ pub struct Set {
     pub through_ordered: Option<Time>,
     /// `Admitted` was ordered in this connection.
     pub admitted: bool,
+    /// When `Mode` was last ordered.
+    pub mode_ordered: Option<Time>,
+    /// As the other server last told of its asynchronous copy: what this one lacks.
+    pub lacked: Option<wire::view::BehindView>,
     /// When `PutOut` was last ordered.
     pub put_out_at: Option<Time>,
     /// The rebuild that was reported as begun.
@@ -131,6 +135,8 @@ impl Set {
             overruled: None,
             through_ordered: None,
             admitted: false,
+            mode_ordered: None,
+            lacked: None,
             put_out_at: None,
             rebuild_reported: None,
             verify_reported: None,
@@ -169,6 +175,7 @@ impl Set {
         self.overruled = None;
         self.through_ordered = None;
         self.admitted = false;
+        self.mode_ordered = None;
         self.put_out_at = None;
         self.samples.clear();
         self.bytes.clear();
@@ -315,9 +322,15 @@ impl Set {
     #[must_use]
     pub fn bytes_per_s(&self) -> u64 {
         let speed = per_second(&self.bytes);
-        let unit = 10u64.saturating_pow(speed.max(1).ilog10().saturating_sub(1));
-        speed / unit.max(1) * unit.max(1)
+        rounded(speed)
     }
+}
+
+/// The two first digits exact.
+#[must_use]
+pub fn rounded(value: u64) -> u64 {
+    let unit = 10u64.saturating_pow(value.max(1).ilog10().saturating_sub(1)).max(1);
+    value / unit * unit
 }
 
 fn trim(samples: &mut VecDeque<(Time, u64)>, now: Time) {

@@ -33,6 +33,7 @@ impl Group {
                     self.order_put_out(core, set);
                 }
                 self.order_through(core, set);
+                order_mode(core, set);
                 if role == Some(Role::Active) {
                     self.order_rebuild(core, set);
                     self.order_admitted(core, set);
@@ -187,4 +188,18 @@ impl Group {
             self.apply_effects(core, effects);
         }
     }
+}
+
+/// When a set acknowledges: as configured, on both sides.
+fn order_mode(core: &mut Core, set: SetId) {
+    let Some(mode) = core.config.set(set).map(|config| config.traffic.mode) else { return };
+    let now = core.now;
+    let Some(entry) = core.sets.get_mut(&set) else { return };
+    let told = entry.status.as_ref().is_none_or(|s| s.mode == mode);
+    let recent = entry.mode_ordered.is_some_and(|at| now.since(at) < timing::ORDER_AGAIN);
+    if told || recent || entry.role() == Some(Role::Fenced) {
+        return;
+    }
+    entry.mode_ordered = Some(now);
+    core.order(set, DiskOrder::Mode { mode }, What::Standing, step::ORDER);
 }

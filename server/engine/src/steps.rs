@@ -15,6 +15,7 @@ use peer::heartbeat::{Mode, Wanted};
 use wire::alert::{EventKind, StepKind};
 use wire::ids::{MILLIS, SECOND};
 use wire::rules::StopFailure;
+use wire::traffic::WriteMode;
 use wire::{NodeId, SetId, Time};
 
 /// How a step ended.
@@ -460,6 +461,18 @@ impl Group {
         }
     }
 
+    /// After a failover: what the copies of asynchronous sets lacked when the other server last told (C4).
+    fn tell_lost(&self, core: &mut Core, from: NodeId) {
+        for set in core.sets_of(self.id) {
+            let mode = core.config.set(set).map(|config| config.traffic.mode);
+            let lacked = core.sets.get(&set).and_then(|set| set.lacked);
+            if mode == Some(WriteMode::Asynchronous) || lacked.is_some() {
+                let (bytes, ms) = lacked.map_or((0, 0), |lacked| (lacked.bytes, lacked.ms));
+                core.record_event(EventKind::WritesLost { set, from, bytes, ms });
+            }
+        }
+    }
+
     fn now_serving(&mut self, core: &mut Core) {
         self.serving = true;
         self.since = core.wall();
@@ -472,12 +485,16 @@ impl Group {
         let event = match self.from.take() {
             Some(from) if failed_over => {
                 let took_ms = self.end_incident(core).unwrap_or(took_ms);
+                self.tell_lost(core, from);
                 EventKind::GroupFailedOver { group, from, to: server, took_ms }
             }
             Some(from) => EventKind::GroupMoved { group, from, to: server, took_ms },
             None => EventKind::GroupStarted { group, server, took_ms },
         };
         core.record_event(event);
+        for set in core.sets_of(self.id) {
+            core.sets.entry(set).and_modify(|set| set.lacked = None);
+        }
         self.cause = StartCause::Start;
         let failed_over = failed_over || self.wanted.on == core.me && self.wanted.failed_over;
         let (run, on, failed, asked) = (true, core.me, Servers::NONE, false);

@@ -64,8 +64,8 @@ pub mod step {
     use wire::ids::{MILLIS, SECOND};
     /// A set becomes active.
     pub const ACTIVATE: u64 = 16 * SECOND;
-    /// A set drains, flushes both disks and is stored clean.
-    pub const DEACTIVATE: u64 = 30 * SECOND;
+    /// A set drains, flushes both disks and is stored clean; an asynchronous one is not moved while it is 20 s behind.
+    pub const DEACTIVATE: u64 = 60 * SECOND;
     /// A file system is mounted, its journal replayed, or formatted at the first start.
     pub const MOUNT: u64 = 60 * SECOND;
     /// A file system is unmounted: its dirty pages are written.

@@ -191,9 +191,9 @@ impl Engine {
         let there = group.register.known().holder == Some(self.core.twin_id) && !self.core.twin.gone;
         let told = self.gossip.as_ref().filter(|_| there);
         // What this server keeps, only this server knows.
-        let (old, put_back) = (own.old, own.put_back);
+        let (old, put_back, mode_refused) = (own.old, own.put_back, own.mode_refused);
         let found = told.and_then(|g| g.sets.iter().find(|s| s.id == config.id)).cloned();
-        Some(SetView { old, put_back, ..found.unwrap_or(own) })
+        Some(SetView { old, put_back, mode_refused, ..found.unwrap_or(own) })
     }
 
     pub(crate) fn own_set_view(&self, config: &SetConfig) -> Option<SetView> {
@@ -230,6 +230,12 @@ impl Engine {
                 repaired: last.repaired_here.saturating_add(last.repaired_there),
                 unresolved: last.unresolved,
             }),
+            mode: config.traffic.mode,
+            mode_in_force: status
+                .filter(|s| s.role == Role::Active)
+                .map_or(config.traffic.mode, |s| s.mode_in_force),
+            behind: set.behind(core.now),
+            mode_refused: crate::mode::refused(core, config.id).err(),
         })
     }
 }

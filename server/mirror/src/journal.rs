@@ -140,7 +140,7 @@ impl Mirror {
         let bytes = journal.bytes + journal.lost;
         let since = journal.since().into_iter().chain(journal.lost_since).min();
         let since = since.filter(|_| self.asynchronous() && self.serving() && self.needs_twin)?;
-        Some(Behind { bytes, since })
+        Some(Behind { bytes, writes: journal.writes.len() as u64, since })
     }
 
     /// An asynchronous twin in sync is an earlier state of this copy, or it is to be put out before anything is copied to it:
@@ -177,6 +177,8 @@ impl Mirror {
     pub(crate) fn journal_written(&mut self, id: u64) -> bool {
         let Some(Trailing { range, .. }) = self.journal.remove(id) else { return false };
         self.log.unpin(range.offset, u64::from(range.length), true);
+        // An orderly end waits for all of it, as long as it gets less.
+        self.put_off_deactivation();
         self.moved = true;
         true
     }

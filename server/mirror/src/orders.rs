@@ -356,6 +356,13 @@ impl Mirror {
         self.moved = true;
     }
 
+    pub(crate) fn put_off_deactivation(&mut self) {
+        let deadline = self.now.plus(self.config.timing.deactivate_us);
+        if let Some(ending) = self.deactivation.as_mut().filter(|ending| ending.stage == Ending::Draining) {
+            ending.deadline = deadline;
+        }
+    }
+
     pub(crate) fn deactivation_deadline(&self) -> Option<Time> {
         let ending = self.deactivation.as_ref()?;
         matches!(ending.stage, Ending::Draining | Ending::Flushing { .. }).then_some(ending.deadline)

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use wire::{ClusterView, Command, CommandId, GroupId, NodeId, Operation, Refusal, RefusalKind, Reply, Time};
+use wire::{
+    ClusterView, Command, CommandId, GroupId, NodeId, Operation, Refusal, RefusalKind, Reply, SetId, Time,
+};
 
 /// Inputs waiting for the engine: some seconds of heartbeats of sixteen links, and everything else besides.
 pub const TURNS_MAX: usize = 4_096;
@@ -38,6 +40,8 @@ pub enum Turn {
 pub enum Question {
     /// Whether an operation is possible.
     Operation(Operation),
+    /// Whether the write mode of a set can be changed.
+    Mode(SetId),
     /// Whether a fresh set may go into this group, or into a new one, with this server's data.
     Register {
         /// None: a new one.
@@ -114,6 +118,7 @@ impl Brain {
             Turn::Question(question, answer) => {
                 let possible = match question {
                     Question::Operation(what) => self.engine.possible(what),
+                    Question::Mode(set) => self.engine.may_change_mode(set),
                     Question::Register { group, source } => self.engine.may_register(group, source),
                 };
                 let _ = answer.send(possible);

@@ -1,6 +1,6 @@
 //! The commands of an operator at a terminal: all over the API that the page uses.
 
-use crate::change::RegisterSet;
+use crate::change::{RegisterSet, SetMode};
 use crate::client::Client;
 use crate::create::CreateCluster;
 use crate::data::DataDir;
@@ -15,8 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use wire::command::{OldChoice, Operation, RebuildTurn, VerifyTurn};
 use wire::text::{self, Lang, Names};
+use wire::traffic::WriteMode;
 use wire::view::SetState;
-use wire::{ClusterConfig, ClusterView, GroupId, NodeId, Reply};
+use wire::{ClusterConfig, ClusterView, GroupId, NodeId, Reply, SetId};
 
 /// Where a command goes.
 #[derive(Clone, Debug, Args)]
@@ -155,6 +156,14 @@ pub enum ServerCommand {
 pub enum SetCommand {
     /// Register a mirror set on both servers of the running cluster.
     Register(RegisterArgs),
+    /// Say when its writes are acknowledged; takes effect while it is in use.
+    Mode {
+        /// Name or number.
+        set: String,
+        /// The mode.
+        #[arg(value_enum)]
+        mode: ModeWord,
+    },
     /// Take a set out of its stopped group and of the cluster; its data stays on the disks.
     Release {
         /// Name or number.
@@ -293,6 +302,28 @@ pub enum OldWord {
     Waive,
 }
 
+/// When the writes of a set are acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModeWord {
+    /// Both disks have it: a failover loses nothing.
+    #[default]
+    Sync,
+    /// The own disk has it and the other server has received it: a single failure loses nothing.
+    Semi,
+    /// The own disk has it: a failover loses what the other copy lacks.
+    Async,
+}
+
+impl From<ModeWord> for WriteMode {
+    fn from(word: ModeWord) -> WriteMode {
+        match word {
+            ModeWord::Sync => WriteMode::Synchronous,
+            ModeWord::Semi => WriteMode::SemiSynchronous,
+            ModeWord::Async => WriteMode::Asynchronous,
+        }
+    }
+}
+
 /// A mirror set to be registered.
 #[derive(Clone, Debug, Args)]
 pub struct RegisterArgs {
@@ -322,6 +353,9 @@ pub struct RegisterArgs {
     /// `ext4` or `xfs`.
     #[arg(long, default_value = "ext4")]
     file_system: String,
+    /// When its writes are acknowledged.
+    #[arg(long, value_enum, default_value_t)]
+    mode: ModeWord,
     /// What the disks carry may be lost; a released set's data is taken over from the source.
     #[arg(long)]
     replace: bool,
@@ -425,6 +459,14 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 client.post("/api/sets", &registration(&view, &wanted)?).await?.json()?;
             say(&access, &json!(config), &format!("The mirror set {} is registered.", wanted.name));
         }
+        Command::Set { what: SetCommand::Mode { set, mode }, access } => {
+            let client = access.client().await?;
+            let view: ClusterView = client.get("/api/view").await?.json()?;
+            let (set, mode) = (find_set(&view, &set)?, WriteMode::from(mode));
+            let wanted = SetMode { set, mode, lang: crate::change::Tongue::default() };
+            let config: ClusterConfig = client.post("/api/sets/mode", &wanted).await?.json()?;
+            say(&access, &json!(config), &text::write_mode_means(Lang::En, mode));
+        }
         Command::Set { what, access } => {
             let client = access.client().await?;
             let view: ClusterView = client.get("/api/view").await?.json()?;
@@ -477,7 +519,7 @@ fn registration(view: &ClusterView, wanted: &RegisterArgs) -> anyhow::Result<Reg
         file_system: wanted.file_system.clone(),
         auto_start: true,
         port: None,
-        traffic: wire::traffic::Traffic::default(),
+        traffic: wire::traffic::Traffic { mode: wanted.mode.into(), ..wire::traffic::Traffic::default() },
         front: wire::config::FrontConfig::default(),
         replace: wanted.replace,
         lang: crate::change::Tongue::default(),
@@ -492,6 +534,11 @@ fn find_group(view: &ClusterView, name: &str) -> anyhow::Result<GroupId> {
 fn find_server(view: &ClusterView, name: &str) -> anyhow::Result<NodeId> {
     let found = view.servers.iter().find(|s| s.name.eq_ignore_ascii_case(name) || s.id.0.to_string() == name);
     found.map(|server| server.id).with_context(|| format!("there is no server {name}: see `futago status`"))
+}
+
+fn find_set(view: &ClusterView, name: &str) -> anyhow::Result<SetId> {
+    let found = view.sets.iter().find(|s| s.name.eq_ignore_ascii_case(name) || s.id.0.to_string() == name);
+    found.map(|set| set.id).with_context(|| format!("there is no mirror set {name}: see `futago status`"))
 }
 
 fn group_operation(view: &ClusterView, command: &GroupCommand) -> anyhow::Result<Operation> {
@@ -540,9 +587,7 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
     else {
         anyhow::bail!("a registration is no operation on a set");
     };
-    let found = view.sets.iter().find(|s| s.name.eq_ignore_ascii_case(set) || s.id.0.to_string() == *set);
-    let set =
-        found.map(|s| s.id).with_context(|| format!("there is no mirror set {set}: see `futago status`"))?;
+    let set = find_set(view, set)?;
     let server = |name: &String| find_server(view, name);
     Ok(match command {
         SetCommand::Build { to, confirm, .. } => (Operation::BuildSet { set, to: server(to)? }, *confirm),
@@ -585,7 +630,9 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
             (Operation::PaceRebuild { set, turn }, true)
         }
         SetCommand::Release { confirm, .. } => (Operation::ReleaseSet { set }, *confirm),
-        SetCommand::Register(_) => anyhow::bail!("a registration is no operation on a set"),
+        SetCommand::Register(_) | SetCommand::Mode { .. } => {
+            anyhow::bail!("a change of the configuration is no operation on a set")
+        }
     })
 }
 
@@ -625,11 +672,14 @@ async fn status(access: &Access) -> anyhow::Result<()> {
         println!("  group   {:<16} {state} on {}", group.name, server_name(&view, group.active));
     }
     for set in &view.sets {
+        let mode = text::set_mode(Lang::En, set).map(|mode| format!("  {mode}")).unwrap_or_default();
+        let behind = set.behind.map(|behind| format!("  {}", text::set_behind(Lang::En, behind)));
         println!(
-            "  mirror  {:<16} {}  {}",
+            "  mirror  {:<16} {}  {}{mode}{}",
             set.name,
             text::set_word(Lang::En, set),
-            text::set_line(Lang::En, set)
+            text::set_line(Lang::En, set),
+            behind.unwrap_or_default()
         );
         if let Some(verify) = &set.verify {
             println!("          {:<16} {}", "", text::verifying(Lang::En, verify));

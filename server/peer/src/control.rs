@@ -274,6 +274,9 @@ pub struct DiskStatus {
 pub struct Behind {
     /// Bytes of acknowledged writes.
     pub bytes: u64,
+    /// Those of them that are on their way.
+    #[serde(default)]
+    pub writes: u64,
     /// When the oldest of them was asked.
     pub since: Time,
 }

@@ -2,6 +2,7 @@
 
 use crate::command::RefusalKind;
 use crate::ids::{GroupId, LinkId, NodeId, SetId, WallClock};
+use crate::traffic::WriteMode;
 use serde::{Deserialize, Serialize};
 
 /// How much an event matters to the person who reads it.
@@ -153,6 +154,11 @@ pub enum EventKind {
     SetReleased { set: SetId, name: String },
     /// A mirror set was not released.
     SetNotReleased { set: SetId, reason: String },
+    /// The write mode of a set was changed (C4).
+    ModeChanged { set: SetId, mode: WriteMode },
+    /// A server took over with the copy of an asynchronous set, which lacked so many acknowledged bytes of so many milliseconds
+    /// when the other server was last heard.
+    WritesLost { set: SetId, from: NodeId, bytes: u64, ms: u64 },
     /// A backing's size or partitions changed since it was registered: its copy is not opened [8.5].
     BackingChanged { set: SetId, server: NodeId },
     /// The floating IP is in use by a stranger (D1).
@@ -233,6 +239,8 @@ impl EventKind {
             EventKind::SetReleased { .. } => 3131,
             EventKind::SetNotReleased { .. } => 3132,
             EventKind::BackingChanged { .. } => 3133,
+            EventKind::ModeChanged { .. } => 3134,
+            EventKind::WritesLost { .. } => 3117,
             EventKind::AddressInUse { .. } => 4101,
             EventKind::ConfigApplied { .. } => 5004,
             EventKind::CommandRefused { .. } => 5010,
@@ -253,6 +261,7 @@ impl EventKind {
             | EventKind::MirrorSplit { .. }
             | EventKind::MirrorFailed { .. }
             | EventKind::MirrorDiffers { .. }
+            | EventKind::WritesLost { .. }
             | EventKind::BackingChanged { .. }
             | EventKind::AddressInUse { .. }
             | EventKind::InvariantBroken { .. } => Severity::Alarm,
@@ -295,6 +304,7 @@ impl EventKind {
             | EventKind::DiskExchanged { .. }
             | EventKind::SetRegistered { .. }
             | EventKind::SetReleased { .. }
+            | EventKind::ModeChanged { .. }
             | EventKind::ConfigApplied { .. } => Severity::Info,
         }
     }

@@ -215,6 +215,8 @@ pub enum RefusalKind {
     StandsStill,
     /// No such work is under way.
     NoWork,
+    /// The other server's copy of an asynchronous set is far behind.
+    TwinBehind,
 }
 
 impl RefusalKind {
@@ -268,6 +270,7 @@ impl RefusalKind {
             RefusalKind::GoesOn => 2080,
             RefusalKind::StandsStill => 2081,
             RefusalKind::NoWork => 2082,
+            RefusalKind::TwinBehind => 2083,
         }
     }
 }

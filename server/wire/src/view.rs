@@ -4,6 +4,7 @@ use crate::alert::{Event, RebuildKind, StepKind};
 use crate::command::{Operation, RefusalKind};
 use crate::config::LinkKind;
 use crate::ids::{CommandId, Epoch, GroupId, LinkId, NodeId, Revision, SetId, WallClock};
+use crate::traffic::WriteMode;
 use serde::{Deserialize, Serialize};
 
 /// The state of the cluster as one server sees it. The page shows it and never guesses.
@@ -365,6 +366,29 @@ pub struct SetView {
     /// How the last one ended, in the life of the disk process.
     #[serde(default)]
     pub verified: Option<Verified>,
+    /// When its writes are acknowledged (C4), as configured.
+    #[serde(default)]
+    pub mode: WriteMode,
+    /// What is in force where it is active; another one while a change waits for the other copy.
+    #[serde(default)]
+    pub mode_in_force: WriteMode,
+    /// Of an asynchronous set: what the other copy lacks of what was acknowledged.
+    #[serde(default)]
+    pub behind: Option<BehindView>,
+    /// Why the mode cannot be changed now.
+    #[serde(default)]
+    pub mode_refused: Option<RefusalKind>,
+}
+
+/// How far behind the other copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BehindView {
+    /// Bytes of acknowledged writes, two digits exact.
+    pub bytes: u64,
+    /// Writes, two digits exact; 0: not known.
+    pub writes: u64,
+    /// Age of the oldest of them in milliseconds, to a tenth of a second.
+    pub ms: u64,
 }
 
 /// An older version of a copy that can be put back (DESIGN 5).

@@ -1,6 +1,7 @@
 //! The operator's acts under the picture: server 1, the selected group with its steps, server 2.
 
 use crate::components::action::Action;
+use crate::components::mode::WriteModes;
 use crate::components::steps::Steps;
 use crate::components::work::Work;
 use crate::offer::{self, Offer};
@@ -75,6 +76,7 @@ fn SetActions(id: SetId) -> impl IntoView {
                 {move || permitted().map(|words| view! { " " <b data-testid=format!("set-{}-permitted", id.0)>{words}</b> })}
             </summary>
             <Work id/>
+            <WriteModes id/>
             <Offers offers=offers/>
         </details>
     }

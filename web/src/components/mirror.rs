@@ -1,5 +1,6 @@
 //! A mirror set between the two places of its group: its state, and the progress of a rebuild towards its target.
 
+use crate::components::mode::ModeLine;
 use crate::components::progress::{Figures, ProgressBar, progress_of};
 use crate::components::sign::Sign;
 use crate::look;
@@ -95,6 +96,7 @@ fn Quiet(id: SetId) -> impl IntoView {
             })}
         </p>
         <p class="mirror-line">{line}</p>
+        <ModeLine id/>
     }
 }
 

@@ -12,6 +12,7 @@ pub mod group_facts;
 pub mod incident;
 pub mod link;
 pub mod mirror;
+pub mod mode;
 pub mod progress;
 pub mod server;
 pub mod sign;

@@ -9,7 +9,7 @@
 mod order;
 mod peer;
 
-pub use order::{RegisterSet, register, release};
+pub use order::{RegisterSet, SetMode, register, release, set_mode};
 pub use peer::{answer, ask_until_clear};
 
 use crate::app::{App, Running, wall_clock};
@@ -225,6 +225,11 @@ async fn all_possible(running: &Running, config: &ClusterConfig, lang: Lang) -> 
     for set in new_sets(&present, config) {
         let group = present.group(set.group).map(|group| group.id);
         possible(running, Question::Register { group, source: set.source }, lang).await?;
+    }
+    for set in &config.sets {
+        if present.set(set.id).is_some_and(|before| before.traffic.mode != set.traffic.mode) {
+            possible(running, Question::Mode(set.id), lang).await?;
+        }
     }
     for set in new_sets(config, &present) {
         let what = Operation::ReleaseSet { set: set.id };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wire::backing::DATA_BYTES_MIN;
 use wire::config::{ConfigFault, FrontConfig, GroupConfig, MountConfig, SetConfig};
 use wire::text::Lang;
-use wire::traffic::Traffic;
+use wire::traffic::{Traffic, WriteMode};
 use wire::{ClusterConfig, GroupId, NodeId, SetId};
 
 /// Ids of what is added to a running cluster begin above this and grow with the configuration's version, so that none is ever
@@ -113,6 +113,38 @@ pub async fn release(app: &Arc<App>, set: SetId) -> Result<(), Fault> {
         return Err(Fault::Conflict(format!("{}: {}", fault.field, fault.remedy)));
     }
     lead(app, &running, &config, false, Tongue::En).await
+}
+
+/// The write mode of a set.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SetMode {
+    /// Which set.
+    pub set: SetId,
+    /// When its writes are to be acknowledged.
+    pub mode: WriteMode,
+    /// Language of the refusals.
+    #[serde(default)]
+    pub lang: Tongue,
+}
+
+/// Changes when the writes of a set are acknowledged (C4), on both servers; it takes effect while the set serves.
+///
+/// # Errors
+/// There is no such set, it cannot be changed now, or the other server does not take part; nothing is changed then.
+pub async fn set_mode(app: &Arc<App>, wanted: SetMode) -> Result<ClusterConfig, Fault> {
+    let running = app.running().ok_or(Fault::NotFound("this server is in no cluster"))?;
+    let _alone = app.changing.try_lock().map_err(|_| under_way())?;
+    let present = running.config();
+    let mut config = ClusterConfig { version: present.version + 1, ..present.clone() };
+    let found = config.sets.iter_mut().find(|set| set.id == wanted.set);
+    let set = found.ok_or(Fault::NotFound("there is no such mirror set"))?;
+    if set.traffic.mode == wanted.mode {
+        return Ok(present);
+    }
+    set.traffic.mode = wanted.mode;
+    all_possible(&running, &config, wanted.lang.into()).await?;
+    lead(app, &running, &config, false, wanted.lang).await?;
+    Ok(config)
 }
 
 fn under_way() -> Fault {

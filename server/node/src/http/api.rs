@@ -4,7 +4,7 @@ use super::auth::{self, OPERATOR, Operator, PASSWORD_MAX, PASSWORD_MIN};
 use super::error::Fault;
 use super::listen::Caller;
 use crate::app::{App, wall_clock};
-use crate::change::{self, RegisterSet};
+use crate::change::{self, RegisterSet, SetMode};
 use crate::create::{self, CreateCluster};
 use crate::data::secret_hash;
 use axum::extract::State;
@@ -162,6 +162,16 @@ pub async fn register(
     let work = tokio::spawn(async move { change::register(&app, wanted).await });
     let config = work.await.map_err(anyhow::Error::from)??;
     Ok((StatusCode::CREATED, Json(config)))
+}
+
+/// `POST /api/sets/mode`: changes when the writes of a mirror set are acknowledged.
+pub async fn set_mode(
+    State(app): AppState,
+    _: Operator,
+    Json(wanted): Json<SetMode>,
+) -> Result<Json<ClusterConfig>, Fault> {
+    let work = tokio::spawn(async move { change::set_mode(&app, wanted).await });
+    Ok(Json(work.await.map_err(anyhow::Error::from)??))
 }
 
 /// `GET /api/view`.

@@ -32,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/view", get(api::view))
         .route("/command", post(api::command))
         .route("/sets", post(api::register))
+        .route("/sets/mode", post(api::set_mode))
         .route("/feed", get(ws::feed))
         .route("/demo", get(api::demo_status).post(api::demo))
         .fallback(api::unknown)

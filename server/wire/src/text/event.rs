@@ -389,6 +389,10 @@ fn admin_event(lang: Lang, kind: &EventKind, names: Names<'_>) -> Option<String>
             let set = names.set(*set);
             say!(lang, "{set} was not released: {reason}", "{set} を解除できません: {reason}")
         }
+        EventKind::ModeChanged { set, mode } => super::mode::changed(lang, &names.set(*set), *mode),
+        EventKind::WritesLost { set, from, bytes, ms } => {
+            super::mode::lost(lang, &names.set(*set), &names.server(*from), (*bytes, *ms))
+        }
         EventKind::BackingChanged { set, server } => {
             let (set, server) = (names.set(*set), names.server(*server));
             say!(

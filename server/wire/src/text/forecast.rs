@@ -19,6 +19,10 @@ pub fn forecast(lang: Lang, forecast: &Forecast, names: Names<'_>) -> String {
         Outcome::NothingStops => say!(lang, "Nothing would stop", "停止するものはありません"),
         Outcome::Moves { about_ms: ms } => {
             let about = about_ms(lang, ms);
+            let sets = names.0.sets.iter().filter(|set| forecast.groups.contains(&set.group));
+            if let Some(loss) = super::mode::would_lose(lang, &sets.collect::<Vec<_>>(), &about) {
+                return loss;
+            }
             say!(lang, "0 bytes lost, back in {about}", "失われるデータ 0 バイト、{about}で復帰")
         }
         Outcome::Stops | Outcome::StopsWithoutVote if groups.is_empty() => {

@@ -8,6 +8,7 @@ mod backing;
 mod event;
 mod forecast;
 mod label;
+mod mode;
 mod names;
 mod number;
 mod old_version;
@@ -28,6 +29,10 @@ pub use backing::backing_fault;
 pub use event::{event, event_number};
 pub use forecast::{forecast, forecast_effect, forecast_when};
 pub use label::{Label, label};
+pub use mode::{
+    set_behind, set_mode, write_mode, write_mode_means, write_mode_pending, write_mode_unanswered,
+    write_modes,
+};
 pub use names::Names;
 pub use number::{about_ms, blocks, bytes, bytes_per_s, count, milliseconds, percent, round_trip, seconds};
 pub use operation::{

@@ -189,6 +189,7 @@ fn words(kind: RefusalKind) -> (Pair, Pair) {
         | RefusalKind::GoesOn
         | RefusalKind::StandsStill
         | RefusalKind::NoWork => crate::text::pace::refusal_words(kind),
+        RefusalKind::TwinBehind => crate::text::mode::refusal_words(),
         RefusalKind::NothingKept | RefusalKind::CannotKeep => crate::text::old_version::refusal_words(kind),
         RefusalKind::TooMany => (
             ("too many orders wait for an answer", "Possible in a moment: wait for the answers"),

@@ -4,11 +4,12 @@ use super::*;
 use crate::alert::{DownCause, EventKind, RebuildKind, StepKind};
 use crate::command::{OldChoice, Operation, RebuildTurn, RefusalKind, VerifyTurn};
 use crate::ids::{GroupId, LinkId, NodeId, SetId, WallClock};
+use crate::traffic::WriteMode;
 use crate::verdict::fixture::{AT, FILES, MS_FILES, ONE, TWO, healthy};
 use crate::verdict::{Fact, Todo};
 use crate::view::{
-    Forecast, GroupState, Incident, LinkState, Outcome, PartKind, ServerState, SetState, Standby,
-    StepProgress, StepView, Verification, Verified,
+    BehindView, ClusterView, Forecast, GroupState, Incident, LinkState, Outcome, PartKind, ServerState,
+    SetState, SetView, Standby, StepProgress, StepView, Verification, Verified,
 };
 
 /// Holds a text in both languages: present, different, and the Japanese one in Japanese.
@@ -26,7 +27,7 @@ fn both(what: &str, say: impl Fn(Lang) -> String) {
     }
 }
 
-const KINDS_OF_REFUSAL: usize = 46;
+const KINDS_OF_REFUSAL: usize = 47;
 
 #[rustfmt::skip]
 const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
@@ -42,6 +43,7 @@ const REFUSALS: [RefusalKind; KINDS_OF_REFUSAL] = [
     RefusalKind::SetInUse, RefusalKind::OtherCounts, RefusalKind::Occupied, RefusalKind::AlreadySo,
     RefusalKind::SetNotActive, RefusalKind::ActiveElsewhere,
     RefusalKind::NotInSync, RefusalKind::GoesOn, RefusalKind::StandsStill, RefusalKind::NoWork,
+    RefusalKind::TwinBehind,
 ];
 
 fn events() -> Vec<EventKind> {
@@ -96,6 +98,8 @@ fn events() -> Vec<EventKind> {
         EventKind::SetReleased { set, name: reason.clone() },
         EventKind::SetNotReleased { set, reason },
         EventKind::BackingChanged { set, server },
+        EventKind::ModeChanged { set, mode: crate::traffic::WriteMode::SemiSynchronous },
+        EventKind::WritesLost { set, from: ONE, bytes: 3_000_000, ms: 1_200 },
         EventKind::AddressInUse {
             group,
             address: [192, 168, 10, 50].into(),
@@ -114,7 +118,7 @@ fn events() -> Vec<EventKind> {
 const KINDS: [RebuildKind; 4] =
     [RebuildKind::Fast, RebuildKind::FullFirst, RebuildKind::FullUnknown, RebuildKind::FullExchanged];
 /// Variants of `EventKind`; the numbers of the list below differ, so a new variant shows here.
-const KINDS_OF_EVENT: usize = 52;
+const KINDS_OF_EVENT: usize = 54;
 
 #[test]
 fn events_all_speak() {
@@ -491,4 +495,30 @@ fn the_other_sentences_speak() {
     assert_eq!(Names(&view).set(SetId(99)), "set#99");
     assert_eq!(Names(&view).server(NodeId(9)), "server#9");
     assert_eq!((Lang::from_tag("ja-JP"), Lang::from_tag("de")), (Lang::Ja, Lang::En));
+}
+
+#[test]
+fn a_mode_is_told_with_what_it_waits_for_and_how_far_the_copy_is_behind() {
+    let mut view = healthy();
+    let plain = view.sets[0].clone();
+    assert_eq!(set_mode(Lang::En, &plain), None);
+    let lagging = SetView {
+        mode: WriteMode::Synchronous,
+        mode_in_force: WriteMode::Asynchronous,
+        behind: Some(BehindView { bytes: 3_000_000, writes: 730, ms: 1_200 }),
+        ..plain
+    };
+    for lang in Lang::ALL {
+        let words = set_mode(lang, &lagging).unwrap();
+        let [now, then] = [lagging.mode_in_force, lagging.mode].map(|mode| write_mode(lang, mode));
+        assert!(words.contains(&now) && words.contains(&then), "{words}");
+        let behind = set_behind(lang, lagging.behind.unwrap());
+        assert!(behind.contains("730") && behind.contains("1.2"), "{behind}");
+    }
+    // A forecast is honest about an asynchronous copy.
+    let names = |view: &ClusterView| forecast(Lang::En, &view.forecasts[0], Names(view));
+    assert!(names(&view).contains("0 bytes lost"));
+    view.sets[0] = SetView { mode: WriteMode::Asynchronous, ..lagging };
+    let told = names(&view);
+    assert!(!told.contains("0 bytes lost") && told.contains("lost"), "{told}");
 }

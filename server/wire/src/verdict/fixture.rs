@@ -90,6 +90,10 @@ fn set(id: u16, name: &str) -> SetView {
         put_back: false,
         verify: None,
         verified: None,
+        mode: crate::traffic::WriteMode::Synchronous,
+        mode_in_force: crate::traffic::WriteMode::Synchronous,
+        behind: None,
+        mode_refused: None,
     }
 }
 
