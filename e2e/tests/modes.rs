@@ -92,11 +92,9 @@ fn an_asynchronous_set_answers_early_falls_behind_catches_up_and_fails_over_to_a
     line(&lab, active, true)?;
     let first = format!("{point}/first");
     write(&lab, active, &first)?;
-    lab.wait("the other copy is behind, and its server knows", PATIENCE, |status| {
-        NodeId::BOTH
-            .into_iter()
-            .all(|at| set(status, at).is_some_and(|set| set.behind.is_some()))
-            .then_some(())
+    lab.wait("the other copy is seconds behind, and its server knows", PATIENCE, |status| {
+        let far = |at| set(status, at)?.behind.filter(|behind| behind.ms >= 2_000);
+        NodeId::BOTH.into_iter().all(|at| far(at).is_some()).then_some(())
     })?;
     let refused = format!("{:?}", mode(&lab, active, "sync"));
     ensure!(refused.contains("M-2083"), "made synchronous while far behind: {refused}");

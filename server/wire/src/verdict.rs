@@ -144,6 +144,8 @@ pub enum Fact {
     StoppedOnPurpose { groups: Vec<GroupId> },
     /// All data is on both disks.
     DataOnBoth,
+    /// The other copy of some data follows: the newest writes may be on one disk only.
+    CopyFollows,
     /// The data is on one disk only.
     DataOnOne { server: NodeId },
     /// The failover lost nothing.

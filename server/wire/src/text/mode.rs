@@ -114,8 +114,8 @@ pub(super) fn would_lose(lang: Lang, sets: &[&SetView], about: &str) -> Option<S
     let lacked = bytes(lags.iter().filter_map(|set| set.behind).map(|behind| behind.bytes).sum());
     Some(say!(
         lang,
-        "{lacked} not yet copied lost, back in {about}",
-        "未反映の {lacked} を失い、{about}で復帰"
+        "Loses what is not copied yet ({lacked}), back in {about}",
+        "未反映分 ({lacked}) を失い、{about}で復帰"
     ))
 }
 

@@ -312,6 +312,7 @@ fn facts_and_todos_all_speak() {
         Fact::StoppedOnPurpose { groups: groups(1) },
         Fact::StoppedOnPurpose { groups: groups(2) },
         Fact::DataOnBoth,
+        Fact::CopyFollows,
         Fact::DataOnOne { server },
         Fact::NothingLost,
         Fact::UnprotectedFor { seconds: 747 },
@@ -520,5 +521,6 @@ fn a_mode_is_told_with_what_it_waits_for_and_how_far_the_copy_is_behind() {
     assert!(names(&view).contains("0 bytes lost"));
     view.sets[0] = SetView { mode: WriteMode::Asynchronous, ..lagging };
     let told = names(&view);
-    assert!(!told.contains("0 bytes lost") && told.contains("lost"), "{told}");
+    assert!(!told.contains("0 bytes lost") && told.contains("Loses"), "{told}");
+    assert!(verdict_detail(Lang::En, &crate::verdict::verdict(&view), Names(&view)).contains("follows"));
 }

@@ -133,6 +133,11 @@ pub(crate) fn fact(lang: Lang, fact: &Fact, names: Names<'_>) -> String {
                 say!(lang, "{name} are stopped on purpose.", "{name} は操作により停止。")
             }
         }
+        Fact::CopyFollows => say!(
+            lang,
+            "All data is on one disk, the other copy follows.",
+            "データは片方のディスクに揃っており、もう一方の複製が追従しています。"
+        ),
         Fact::DataOnBoth => say!(lang, "All data is on both disks.", "データは両方のディスクにあります。"),
         Fact::DataOnOne { server } => {
             let server = names.server(*server);

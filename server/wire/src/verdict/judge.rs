@@ -2,6 +2,7 @@
 
 use super::{Fact, Kind, Row, Todo, Tone, Verdict};
 use crate::ids::{GroupId, NodeId};
+use crate::traffic::WriteMode;
 use crate::view::{
     ClusterView, GroupState, GroupView, LinkState, LinkView, Outcome, ServerState, ServerView, SetState,
     SetView, Standby,
@@ -232,16 +233,25 @@ fn service_facts(view: &ClusterView) -> Vec<Fact> {
     facts
 }
 
+/// An asynchronous set, or one that is still becoming another.
+fn follows(set: &SetView) -> bool {
+    set.mode.max(set.mode_in_force) == WriteMode::Asynchronous
+}
+
 fn data_facts(view: &ClusterView, kind: &Kind) -> Vec<Fact> {
     let equal = |s: &SetView| matches!(s.state, SetState::InSync | SetState::Idle);
     if !view.sets.is_empty() && view.sets.iter().all(equal) {
-        return vec![Fact::DataOnBoth];
+        return vec![if view.sets.iter().any(follows) { Fact::CopyFollows } else { Fact::DataOnBoth }];
     }
     if !matches!(kind, Kind::OnlyOn { .. } | Kind::Building | Kind::NotProtected) {
         return Vec::new();
     }
     let mut facts = Vec::new();
-    if matches!(kind, Kind::OnlyOn { .. }) && view.incident.as_ref().is_some_and(|i| i.total_ms.is_some()) {
+    let lossless = !view.sets.iter().any(follows);
+    if lossless
+        && matches!(kind, Kind::OnlyOn { .. })
+        && view.incident.as_ref().is_some_and(|i| i.total_ms.is_some())
+    {
         facts.push(Fact::NothingLost);
     } else if let Some(server) = view.sets.iter().find_map(good_side) {
         facts.push(Fact::DataOnOne { server });
