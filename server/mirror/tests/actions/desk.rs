@@ -43,7 +43,7 @@ impl Desk {
         Desk::made(SIZE, mode, Faults::default())
     }
 
-    fn made(size: u64, mode: WriteMode, faults: Faults) -> Desk {
+    pub fn made(size: u64, mode: WriteMode, faults: Faults) -> Desk {
         let format = Format { cluster: [1; 16], set: SetId(1), side: NodeId(1), size };
         let area = ControlArea::read(&layout::format(format).unwrap()).unwrap();
         let config = MirrorConfig {

@@ -561,13 +561,14 @@ type Rule = (&'static str, Faults, fn(Faults));
 #[test]
 fn rules_taken_out_are_seen() {
     let none = Faults::default();
-    let rules: [Rule; 6] = [
+    let rules: [Rule; 7] = [
         ("forget_resend", Faults { forget_resend: true, ..none }, zeroes),
         ("apply_without_order", Faults { apply_without_order: true, ..none }, overlapping),
         ("reply_without_lease", Faults { reply_without_lease: true, ..none }, lease_ends),
         ("finish_with_map", Faults { finish_with_map: true, ..none }, rebuilt),
         ("session_without_drain", Faults { session_without_drain: true, ..none }, session_begins),
         ("join_before_saved", Faults { join_before_saved: true, ..none }, build_begins),
+        ("drop_promised", Faults { drop_promised: true, ..none }, modes::behind_barriers),
     ];
     for (name, faults, story) in rules {
         story(none);

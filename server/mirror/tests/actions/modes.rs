@@ -1,8 +1,8 @@
 //! The other ways to acknowledge (C4): what waits for what, and what a standby owes.
 
-use crate::desk::{Desk, G1, G2, in_sync_with};
-use mirror::Input;
+use crate::desk::{Desk, G1, G2, SIZE, in_sync_with};
 use mirror::input::{LocalResult, PayloadId, RequestId};
+use mirror::{Faults, Input};
 use peer::block::{Body, KeepOld};
 use peer::control::DiskOrder;
 use wire::traffic::WriteMode;
@@ -128,7 +128,12 @@ fn asynchronous_writers_wait_when_the_twin_is_too_far_behind() {
 
 #[test]
 fn asynchronous_a_standby_begins_nothing_behind_a_barrier_before_what_came_earlier_is_flushed() {
-    let mut desk = Desk::with(WriteMode::Asynchronous);
+    behind_barriers(Faults::default());
+}
+
+/// Of the `rules_taken_out_are_seen` too.
+pub fn behind_barriers(faults: Faults) {
+    let mut desk = Desk::made(SIZE, WriteMode::Asynchronous, faults);
     desk.meet_active(vec![G1]);
     desk.twin(Body::BuildBegin { generation: G1, old: KeepOld::Not });
     desk.local();

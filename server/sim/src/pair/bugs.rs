@@ -66,7 +66,6 @@ pub fn all() -> Vec<Bug> {
         semi("forget_trailing", Faults { forget_trailing: true, ..none }),
         semi("drop_promised", Faults { drop_promised: true, ..none }),
         asynchronous("forget_trailing", Faults { forget_trailing: true, ..none }),
-        asynchronous("drop_promised", Faults { drop_promised: true, ..none }),
         asynchronous("pass_barriers", Faults { pass_barriers: true, ..none }),
         asynchronous("skip_barriers", Faults { skip_barriers: true, ..none }),
         changing("tighten_at_once", Faults { tighten_at_once: true, ..none }),
