@@ -22,7 +22,7 @@ impl Loop {
     /// Reads all ranges at once; when they are there, they are hashed.
     pub(crate) fn gather(&mut self, op: OpId, ranges: &[Range]) {
         let length = ranges.iter().map(|range| range.length as usize).sum();
-        let Some(into) = Buffer::new(length) else { return self.fail(op, libc::ENOMEM) };
+        let Some(into) = self.segments.take(length) else { return self.fail(op, libc::ENOMEM) };
         let mut reads = Vec::with_capacity(ranges.len());
         let mut from = 0;
         for range in ranges {

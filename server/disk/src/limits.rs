@@ -14,6 +14,10 @@ pub const LARGE_SLOTS: usize = 5;
 /// Bytes of a buffer of a rebuild: its longest run. There are as many as its runs in flight need, 4 MiB
 /// (`mirror::config::BUFFERED_MAX`), and none without one.
 pub const RUN_BYTES: usize = (mirror::config::RUN_BLOCKS_LONG * peer::block::BLOCK_BYTES) as usize;
+/// Bytes of a buffer of what is kept of an older version: one segment. As many as are under way at once, 4 MiB
+/// (`mirror::undo::keeping`), and none without any.
+pub const SEGMENT_BYTES: usize =
+    (mirror::layout::segment::SEGMENT_BLOCKS_MAX * peer::block::BLOCK_BYTES) as usize;
 /// Threads that read and hash: while one hashes, the others' reads keep the disk busy.
 pub const HASHERS: usize = 4;
 /// Largest write the kernel may send in one request; the kernel's own limit is 256 pages.

@@ -141,6 +141,7 @@ impl Loop {
             FromDisk::Status(mut status) => {
                 if status.rebuild.is_none() {
                     self.parts.spare.clear();
+                    self.segments.clear();
                 }
                 status.device = self.device.as_ref().map(|path| path.display().to_string());
                 status.exports = self.parts.nbd.as_ref().map(Nbd::places).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::gather::Gathering;
 use crate::guard::{Guard, Guarded};
 use crate::inbox::{Inbox, Outcome};
 use crate::keeper::client::Keeping;
-use crate::limits::{REQUESTS_PER_TURN, SPIN};
+use crate::limits::{REQUESTS_PER_TURN, SEGMENT_BYTES, SPIN};
 use crate::link::bundle::{Bundle, LaneFault};
 use crate::link::connect::Connector;
 use crate::link::handshake::Line;
@@ -96,6 +96,8 @@ pub(crate) struct Loop {
     pub(crate) buffers: BTreeMap<OpId, Arc<Buffer>>,
     pub(crate) control_jobs: VecDeque<ControlJob>,
     pub(crate) gathering: BTreeMap<OpId, Gathering>,
+    /// Buffers of what is gathered.
+    pub(crate) segments: Spare,
     pub(crate) device: Option<PathBuf>,
     pub(crate) zeroing: Zeroing,
     pub(crate) exit: bool,
@@ -125,6 +127,7 @@ impl Loop {
             buffers: BTreeMap::new(),
             control_jobs: VecDeque::new(),
             gathering: BTreeMap::new(),
+            segments: Spare::new(SEGMENT_BYTES),
             device: None,
             zeroing: Zeroing::default(),
             exit: false,

@@ -185,6 +185,8 @@ pub const FRAMES_MAX: u32 = 128;
 /// Blocks that a target is told of before they are sent: while as many are on their way, the next are kept (`undo`). A disk that
 /// takes 2 GiB a second has some milliseconds for each.
 pub const AHEAD_BLOCKS_MAX: u64 = 2048;
+/// So many are told at once: where the application holds the rebuild back, what is kept comes evenly too.
+pub const AHEAD_BLOCKS_STEP: u64 = 256;
 /// A frame with more than this takes one of the twin's few large slots.
 pub const LARGE_FRAME_BYTES: u64 = 16 * 1024;
 /// Of those under way: one less than the twin has, so that a large write of the application is never stuck behind them.
@@ -196,6 +198,8 @@ pub const RUN_BLOCKS_LONG: u64 = 64;
 pub const FOREIGN_RUNS: u32 = 16;
 /// Of those, one in so many is compared all the same: the first block in common ends it. So little that is equal is moved.
 pub const FOREIGN_PROBE: u32 = 8;
+/// With each comparison in vain half as many are made, so often at most: one in 64, 16 MiB apart, costs nothing that counts.
+pub const FOREIGN_HALVINGS: u32 = 3;
 /// Runs of a verification in flight: each holds up the writes to its blocks, and has a hash's worth of work on both sides.
 pub const VERIFY_RUNS_MAX: usize = 8;
 /// Bytes a second of a verification for which nobody named a limit: a terabyte in little more than two hours, and a disk that

@@ -14,8 +14,9 @@
 
 use crate::action::{Action, Data, LinkFault, OpId};
 use crate::config::{
-    AHEAD_BLOCKS_MAX, BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_PROBE, FOREIGN_RUNS, FRAMES_MAX,
-    LARGE_FRAME_BYTES, LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT, RUNS_MAX,
+    AHEAD_BLOCKS_MAX, AHEAD_BLOCKS_STEP, BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_HALVINGS, FOREIGN_PROBE,
+    FOREIGN_RUNS, FRAMES_MAX, LARGE_FRAME_BYTES, LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT,
+    RUNS_MAX,
 };
 use crate::dirty::DirtyMap;
 use crate::input::{LocalFault, LocalResult, Range, ZERO_HASH};
@@ -194,7 +195,8 @@ impl Rebuild {
         if self.foreign < FOREIGN_RUNS {
             return false;
         }
-        self.trusted = (self.trusted + 1) % FOREIGN_PROBE;
+        let apart = FOREIGN_PROBE << (self.foreign - FOREIGN_RUNS).min(FOREIGN_HALVINGS);
+        self.trusted = (self.trusted + 1) % apart;
         self.trusted != 0
     }
 
@@ -301,7 +303,7 @@ impl Mirror {
     /// Tells the twin what will be sent soon: of blocks known to be different. Of others it knows when they are compared.
     fn announce(&mut self) {
         let Some(rebuild) = &mut self.rebuild else { return };
-        if self.sb.compare_all || rebuild.announced > AHEAD_BLOCKS_MAX / 2 {
+        if self.sb.compare_all || rebuild.announced + AHEAD_BLOCKS_STEP > AHEAD_BLOCKS_MAX {
             return;
         }
         let mut runs: Vec<(u64, u32)> = Vec::new();

@@ -29,6 +29,9 @@ const _: () = assert!(
 /// Blocks that one batch looks at for what is unkept: the longest zero range twice.
 const LOOKED_AT_MAX: u64 = 16 * 1024;
 
+/// Batches that are read at once: while one is hashed the next is read.
+const READING_MAX: usize = 2;
+
 /// What an operation of a batch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeepOp {
@@ -54,6 +57,8 @@ pub(crate) struct Keeping {
     serial: u64,
     /// Blocks that the twin is about to send.
     ahead: BTreeSet<u64>,
+    /// Something is wanted that was not looked at.
+    asked: bool,
 }
 
 /// Blocks on their way into the store.
@@ -142,6 +147,11 @@ impl Keeping {
         }
     }
 
+    /// Work waits.
+    pub(super) fn ask(&mut self) {
+        self.asked = true;
+    }
+
     /// The twin is gone, and so is what it was about to send.
     pub(crate) fn forget_ahead(&mut self) {
         self.ahead.clear();
@@ -178,6 +188,7 @@ impl Mirror {
         for block in first..first + count {
             if (keeping.ahead.len() as u64) < AHEAD_BLOCKS_MAX && !keeping.taken.has(block) {
                 keeping.ahead.insert(block);
+                keeping.asked = true;
                 self.moved = true;
             }
         }
@@ -342,13 +353,13 @@ impl Mirror {
     /// Reads what the waiting work needs kept, and what is about to come.
     fn begin_batch(&mut self) {
         let keeping = &self.undo.keeping;
-        let reads = keeping.batches.iter().any(|batch| batch.step == Step::Reading);
-        let wanted = !self.undo.waiting.is_empty() || !keeping.ahead.is_empty();
-        if !wanted || reads || keeping.batches.len() >= UNSEALED_MAX {
+        let reads = keeping.batches.iter().filter(|batch| batch.step == Step::Reading).count();
+        if !keeping.asked || reads >= READING_MAX || keeping.batches.len() >= UNSEALED_MAX {
             return;
         }
         let runs = self.next_runs();
         if runs.is_empty() {
+            self.undo.keeping.asked = false;
             if self.undo.keeping.is_idle() && !self.undo.waiting.is_empty() {
                 self.go_on();
             }

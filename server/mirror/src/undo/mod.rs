@@ -222,6 +222,7 @@ impl Mirror {
             return true;
         }
         self.undo.waiting.push_back(id);
+        self.undo.keeping.ask();
         self.moved = true;
         false
     }

@@ -2,7 +2,7 @@
 
 use mirror::action::{Data, OpId};
 use mirror::input::{LocalResult, PayloadId, Range, RequestId};
-use mirror::layout::{self, Format};
+use mirror::layout::{self, Format, FreshArea};
 use mirror::{Action, ControlArea, Faults, Input, Mirror, MirrorConfig, MirrorTiming};
 use peer::block::{Body, Frame, Hello};
 use peer::control::{DiskOrder, Done, FromDisk, Ticket, ToDisk};
@@ -46,6 +46,20 @@ impl Desk {
     pub fn made(size: u64, mode: WriteMode, faults: Faults) -> Desk {
         let format = Format { cluster: [1; 16], set: SetId(1), side: NodeId(1), size };
         let area = ControlArea::read(&layout::format(format).unwrap()).unwrap();
+        Desk::over(area, size, mode, faults)
+    }
+
+    /// A whole copy of this generation, with a store of so many bytes.
+    pub fn with_store(bytes: u64, generation: Generation, faults: Faults) -> Desk {
+        let format = Format { cluster: [1; 16], set: SetId(1), side: NodeId(1), size: SIZE };
+        let mut fresh = FreshArea::new(format).unwrap().with_store(bytes);
+        let sb = fresh.superblock_mut();
+        (sb.consistent, sb.history) = (true, vec![generation]);
+        let area = ControlArea::read(&fresh.bytes().unwrap()).unwrap();
+        Desk::over(area, SIZE, WriteMode::Synchronous, faults)
+    }
+
+    fn over(area: ControlArea, size: u64, mode: WriteMode, faults: Faults) -> Desk {
         let config = MirrorConfig {
             cluster: [1; 16],
             set: SetId(1),

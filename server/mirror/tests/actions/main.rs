@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test fails by panicking")]
 
 mod desk;
+mod keeping;
 mod modes;
 
 use desk::{Desk, G1, G2, SIZE, in_sync};
