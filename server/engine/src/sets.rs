@@ -85,6 +85,8 @@ pub struct Set {
     pub overruled: Option<crate::persist::Forced>,
     /// When `Shoulder` or `Through` was last ordered.
     pub through_ordered: Option<Time>,
+    /// `Shoulder` was ordered in this connection: its process may count on being the only copy.
+    pub shouldered: bool,
     /// `Admitted` was ordered in this connection.
     pub admitted: bool,
     /// When `Mode` was last ordered.
@@ -134,6 +136,7 @@ impl Set {
             grant_stop: GrantStop::No,
             overruled: None,
             through_ordered: None,
+            shouldered: false,
             admitted: false,
             mode_ordered: None,
             lacked: None,
@@ -174,6 +177,7 @@ impl Set {
         self.grant_stop = GrantStop::No;
         self.overruled = None;
         self.through_ordered = None;
+        self.shouldered = false;
         self.admitted = false;
         self.mode_ordered = None;
         self.put_out_at = None;

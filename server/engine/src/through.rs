@@ -79,6 +79,9 @@ impl Group {
             Readmission::Idle => {
                 self.shouldering = Readmission::Switching { left: sets.len() };
                 for set in sets {
+                    if let Some(entry) = core.sets.get_mut(&set) {
+                        entry.shouldered = true;
+                    }
                     core.order(set, DiskOrder::Shoulder, What::Shoulder, step::ORDER);
                 }
                 None
@@ -107,7 +110,14 @@ impl Group {
         let left_out = self.is_left_out(core);
         let only = known.holder == Some(twin) && known.in_sync == Servers::only(me);
         let Some(entry) = core.sets.get_mut(&set) else { return };
+        // Asked to count alone, by a heartbeat that came late perhaps, and put out instead: such a process takes no rebuild for the
+        // end. A fresh one does (seed 1377).
+        let put_out = known.holder == Some(twin)
+            && known.in_sync == Servers::only(twin)
+            && self.register.pending().is_empty()
+            && self.register.proposing().is_none();
         let order = match entry.role() {
+            Some(Role::Standby) if put_out && entry.shouldered => DiskOrder::Fence,
             Some(Role::Active) if left_out && !entry.status.as_ref().is_some_and(|s| s.through) => {
                 DiskOrder::Through
             }
@@ -119,6 +129,7 @@ impl Group {
             return;
         }
         entry.through_ordered = Some(now);
+        entry.shouldered |= order == DiskOrder::Shoulder;
         core.order(set, order, What::Standing, step::ORDER);
     }
 }
