@@ -88,6 +88,9 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         }
     }
     allowed(act, stands)?;
+    if brings_up(act) {
+        not_changing(core, group)?;
+    }
     match act {
         Act::Build => build(core, group, server),
         Act::ForcedRecovery | Act::ForcedPermit => forced(core, group, server),
@@ -99,6 +102,21 @@ pub fn validate(core: &Core, groups: &Groups, what: Operation) -> Result<(), Ref
         Act::Release => release(core, group, set),
         Act::Verify | Act::Pace => pace::validate(core, group, set, what),
     }
+}
+
+/// Acts that use a set of a stopped group, or change its copies.
+fn brings_up(act: Act) -> bool {
+    matches!(
+        act,
+        Act::Build | Act::ForcedRecovery | Act::Permit | Act::ForcedPermit | Act::ExchangeDisk | Act::PutBack
+    )
+}
+
+/// From the check of a change of the configuration until it is made or taken back, on both servers: what was stopped stays so.
+pub fn not_changing(core: &Core, group: &Group) -> Result<(), RefusalKind> {
+    let of_group = |set: SetId| core.config.set(set).is_some_and(|set| set.group == group.id);
+    let released = core.exchanges.values().any(|(set, act)| *act == Act::Release && of_group(*set));
+    if released || core.changing.contains(&group.id) { Err(RefusalKind::Busy) } else { Ok(()) }
 }
 
 /// Acts on the copy of the server that is named, so that it must not be down.

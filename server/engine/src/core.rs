@@ -124,7 +124,9 @@ pub struct Core {
     pub upkeep: Upkeep,
     /// Where each group is active, as far as this server knows: exclusive groups look at it.
     pub active: BTreeMap<GroupId, NodeId>,
-    /// Exchanges of disks under way here.
+    /// Groups whose sets a change of the configuration concerns that is under way: nobody brings them up meanwhile.
+    pub changing: BTreeSet<GroupId>,
+    /// Exchanges and releases of disks under way here.
     pub exchanges: BTreeMap<ActionId, (SetId, wire::admin::Act)>,
 }
 

@@ -15,7 +15,7 @@ use crate::timing::{self, Timing};
 use peer::cluster::{ClusterMessage, StatusGossip};
 use peer::control::{DiskStatus, OrderFault, Role};
 use peer::heartbeat::{Heartbeat, Part};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::alert::EventKind;
 use wire::view::ServerState;
 use wire::{
@@ -112,6 +112,7 @@ impl Engine {
             next_action: 0,
             upkeep: record.upkeep,
             active: BTreeMap::new(),
+            changing: BTreeSet::new(),
             exchanges: BTreeMap::new(),
         };
         let before = if new_host { Is::Absent } else { Is::Unknown };

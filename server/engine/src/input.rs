@@ -5,8 +5,9 @@ use peer::cluster::ClusterMessage;
 use peer::control::FromDisk;
 use peer::heartbeat::Heartbeat;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use wire::view::Readings;
-use wire::{ClusterConfig, Command, Event, LinkId, SetId};
+use wire::{ClusterConfig, Command, Event, GroupId, LinkId, SetId};
 
 /// Somebody at the other end of a cluster channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub enum Input {
     BackingChanged { set: SetId },
     /// A new configuration was stored (by this server's API or from the twin).
     ConfigChanged { config: ClusterConfig },
+    /// A change of the configuration began that takes sets of these groups, or adds some; empty: none is under way any more.
+    ChangeBegan { groups: BTreeSet<GroupId> },
     /// This server's readings, once a second.
     ReadingsTaken { readings: Readings },
     /// An event is in the store, this server's or the twin's: shown in the view. At start the shell hands in the latest

@@ -44,6 +44,7 @@ impl Engine {
                 self.core.record_event(EventKind::BackingChanged { set, server });
             }
             Input::ConfigChanged { config } => self.configure(config),
+            Input::ChangeBegan { groups } => self.core.changing = groups,
             Input::ReadingsTaken { readings } => self.core.readings = Some(readings),
             Input::EventRecorded { event } => self.event_recorded(event),
             Input::DeadlineReached => {}

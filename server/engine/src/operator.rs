@@ -103,6 +103,7 @@ fn find(groups: &Groups, id: GroupId) -> Result<&Group, RefusalKind> {
 fn start_group(core: &Core, group: &Group, on: NodeId) -> Result<(), RefusalKind> {
     not_held(core, group)?;
     not_permitted(group)?;
+    admin::not_changing(core, group)?;
     match group.active_on(core) {
         Some(server) if part_on(core, group, server) == Part::Running => {
             return Err(RefusalKind::AlreadyRunning);

@@ -4,6 +4,7 @@
 
 mod common;
 use common::*;
+use engine::input::Input;
 use peer::control::Role;
 use wire::view::{GroupState, ServerState, SetState};
 use wire::{EventKind, NodeId, Operation, RefusalKind, SetId};
@@ -259,4 +260,34 @@ fn a_failed_disk_is_exchanged_once_nobody_counts_on_it_and_is_built_in_full() {
     world.host(S2).fail.insert("ExchangeDisk".into(), failed);
     assert_eq!(world.command(S2, exchange(S2)), Ok(()));
     world.until(3_000, "told", |w| told(w, S2, |e| matches!(e, EventKind::DiskNotExchanged { .. })) == 1);
+}
+
+/// Both servers hold the group from before they look whether it is stopped until the change is made: a start in between would run what
+/// the new configuration no longer has.
+#[test]
+fn a_group_that_a_change_concerns_is_not_brought_up_until_the_change_has_ended() {
+    let mut world = ready();
+    assert_eq!(world.command(S1, Operation::StopGroup { group: GROUP }), Ok(()));
+    world.until(3_000, "stopped", |w| w.group_state(S1) == (GroupState::Stopped, None));
+    world.until(3_000, "both see it", |w| w.group_state(S2) == (GroupState::Stopped, None));
+    world.run(1_000);
+    let start = |on| Operation::StartGroup { group: GROUP, on };
+    world.input(S2, Input::ChangeBegan { groups: [GROUP].into() });
+    for on in NodeId::BOTH {
+        assert_eq!(world.command(S2, start(on)), Err(RefusalKind::Busy));
+    }
+    // The change itself is asked about meanwhile.
+    let release = Operation::ReleaseSet { set: SET };
+    let listed =
+        |view: wire::ClusterView, what| view.operations.iter().find(|p| p.what == what).unwrap().refused;
+    assert_eq!(listed(world.view(S2), release), None);
+    assert_eq!(listed(world.view(S2), start(S2)), Some(RefusalKind::Busy));
+    world.input(S2, Input::ChangeBegan { groups: [].into() });
+    // The server that leads holds it from the moment it takes the order.
+    assert_eq!(listed(world.view(S1), start(S1)), None);
+    assert_eq!(world.command(S1, release), Ok(()));
+    assert_eq!(world.command(S1, start(S1)), Err(RefusalKind::Busy));
+    world.run(2_000);
+    assert_eq!(world.command(S2, start(S1)), Ok(()), "a release that did not come about holds nothing");
+    world.until(5_000, "started", |w| w.serves(S1));
 }

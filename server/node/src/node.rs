@@ -154,6 +154,7 @@ pub async fn begin(app: &Arc<App>, config: ClusterConfig, me: NodeId, key: [u8; 
     for event in app.store.events(VIEW_EVENTS_MAX).await?.into_iter().rev() {
         let _ = turns.try_send(Turn::Input(Input::EventRecorded { event }));
     }
+    change::hold_pending(&app.data, &running).await?;
     app.cluster.set(running.clone()).map_err(|_| anyhow::anyhow!("this server is in a cluster already"))?;
     let guards = Guards::open(app.data.file("run"), host, config.groups.iter().map(|group| group.id));
     let disks = Disks::open(&config, me, &app.data, host, app.options.backing, &turns);

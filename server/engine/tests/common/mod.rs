@@ -253,6 +253,12 @@ impl World {
         self.command_of(at, what, revision)
     }
 
+    /// Something else that happened on a host.
+    pub fn input(&mut self, at: NodeId, input: Input) {
+        self.queue.push_back((at, input));
+        self.drain();
+    }
+
     /// A command for what somebody saw at a revision.
     pub fn command_of(&mut self, at: NodeId, what: Operation, revision: Revision) -> Result<(), RefusalKind> {
         self.command += 1;

@@ -23,6 +23,7 @@ use engine::Input;
 use mirror::layout::superblock;
 use os::blockdev::HostBlockDevices;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ use wire::backing::BackingKind;
 use wire::command::RefusalKind;
 use wire::config::{ConfigFault, SetConfig};
 use wire::text::{self, Lang};
-use wire::{ClusterConfig, NodeId, Operation, SetId};
+use wire::{ClusterConfig, GroupId, NodeId, Operation, SetId};
 
 /// The engine answers within its own turn; only a stuck process takes longer.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
@@ -158,6 +159,27 @@ pub fn recover(data: &DataDir, config: &ClusterConfig, me: NodeId, key: &[u8; 32
         return pending.undo(data, key, me);
     }
     Ok(())
+}
+
+/// The groups of the old configuration whose sets differ in the new one.
+fn touched(old: &ClusterConfig, new: &ClusterConfig) -> BTreeSet<GroupId> {
+    let added = new_sets(old, new).map(|set| set.group).filter(|id| old.group(*id).is_some());
+    added.chain(new_sets(new, old).map(|set| set.group)).collect()
+}
+
+/// Tells the engine which groups stay stopped: from before the check whether they are, until the change is made or taken back.
+async fn hold(running: &Running, groups: BTreeSet<GroupId>) -> anyhow::Result<()> {
+    running.turns.send(Turn::Input(Input::ChangeBegan { groups })).await.context("the engine is gone")
+}
+
+/// Those of the change that is written down here; none where none is.
+///
+/// # Errors
+/// The folder, or that the engine is gone.
+pub async fn hold_pending(data: &DataDir, running: &Running) -> anyhow::Result<()> {
+    let config = running.config();
+    let groups = Pending::read(data)?.map(|pending| touched(&config, &pending.config)).unwrap_or_default();
+    hold(running, groups).await
 }
 
 /// A set of the new configuration that the old one has not.

@@ -1,7 +1,7 @@
 //! What an operator orders: the new configuration is made of it, and led through on both servers.
 
 use super::peer::{Ask, Say, ask_twin};
-use super::{Tongue, abandon, all_possible, apply, look, prepare};
+use super::{Tongue, abandon, all_possible, apply, hold, hold_pending, look, prepare, touched};
 use crate::app::{App, Running};
 use crate::http::error::Fault;
 use serde::{Deserialize, Serialize};
@@ -83,21 +83,35 @@ fn yes() -> bool {
 pub async fn register(app: &Arc<App>, wanted: RegisterSet) -> Result<ClusterConfig, Fault> {
     let running = app.running().ok_or(Fault::NotFound("this server is in no cluster"))?;
     let _alone = app.changing.try_lock().map_err(|_| under_way())?;
-    let (present, lang) = (running.config(), Lang::from(wanted.lang));
-    let mut config = with(&present, &wanted, wanted.size.unwrap_or(DATA_BYTES_MIN));
+    let present = running.config();
+    let config = with(&present, &wanted, wanted.size.unwrap_or(DATA_BYTES_MIN));
     check(&config, &wanted)?;
-    all_possible(&running, &config, lang).await?;
-    let rooms = look_at_both(app, &running, &config, &wanted).await?;
+    hold(&running, touched(&present, &config)).await?;
+    let made = registered(app, &running, config, &wanted).await;
+    hold_pending(&app.data, &running).await?;
+    made
+}
+
+/// The rest of a registration, while the group it goes into stays as it is.
+async fn registered(
+    app: &App,
+    running: &Running,
+    mut config: ClusterConfig,
+    wanted: &RegisterSet,
+) -> Result<ClusterConfig, Fault> {
+    let (present, lang) = (running.config(), Lang::from(wanted.lang));
+    all_possible(running, &config, lang).await?;
+    let rooms = look_at_both(app, running, &config, wanted).await?;
     if wanted.size.is_none() {
         let Some(size) = rooms else {
             let remedy = "say how large the set is to be: an image file has the size that it is given";
             return Err(Fault::Field("size", remedy.into()));
         };
-        config = with(&present, &wanted, size);
-        check(&config, &wanted)?;
-        look_at_both(app, &running, &config, &wanted).await?;
+        config = with(&present, wanted, size);
+        check(&config, wanted)?;
+        look_at_both(app, running, &config, wanted).await?;
     }
-    lead(app, &running, &config, wanted.replace, wanted.lang).await?;
+    lead(app, running, &config, wanted.replace, wanted.lang).await?;
     Ok(config)
 }
 

@@ -1,6 +1,8 @@
 //! What the two servers say to each other of a change, known by their certificates.
 
-use super::{Pending, Room, Tongue, abandon, all_possible, apply, look, prepare};
+use super::{
+    Pending, Room, Tongue, abandon, all_possible, apply, hold, hold_pending, look, prepare, touched,
+};
 use crate::app::{App, Running};
 use crate::client::{Answer, post_as_peer};
 use crate::heartbeat::ends;
@@ -117,10 +119,10 @@ async fn reply(app: &App, running: &Running, ask: Ask) -> Result<Say, Fault> {
             if !faults.is_empty() {
                 return Err(Fault::Config(faults));
             }
-            all_possible(running, &config, lang.into()).await?;
-            look(running, &config, replace, lang.into()).await?;
-            prepare(app, running, &config, running.me.twin(), replace).await?;
-            Ok(Say::Done)
+            hold(running, touched(&running.config(), &config)).await?;
+            let prepared = prepare_for_twin(app, running, &config, replace, lang).await;
+            hold_pending(&app.data, running).await?;
+            prepared
         }
         Ask::Make { version } => {
             let _alone = app.changing.lock().await;
@@ -128,11 +130,13 @@ async fn reply(app: &App, running: &Running, ask: Ask) -> Result<Say, Fault> {
             if let Some(pending) = pending.filter(|it| it.config.version == version) {
                 apply(app, running, pending.config).await?;
             }
+            hold_pending(&app.data, running).await?;
             Ok(Say::Done)
         }
         Ask::Abandon { version } => {
             let _alone = app.changing.lock().await;
             abandon(app, running, version)?;
+            hold_pending(&app.data, running).await?;
             Ok(Say::Done)
         }
         Ask::Outcome { version } => {
@@ -142,6 +146,19 @@ async fn reply(app: &App, running: &Running, ask: Ask) -> Result<Say, Fault> {
             Ok(if config.version >= version { Say::Made(Box::new(config)) } else { Say::Abandoned })
         }
     }
+}
+
+async fn prepare_for_twin(
+    app: &App,
+    running: &Running,
+    config: &ClusterConfig,
+    replace: bool,
+    lang: Tongue,
+) -> Result<Say, Fault> {
+    all_possible(running, config, lang.into()).await?;
+    look(running, config, replace, lang.into()).await?;
+    prepare(app, running, config, running.me.twin(), replace).await?;
+    Ok(Say::Done)
 }
 
 /// For ever: a change that the other server led and that this one has not heard the end of is asked about.
@@ -161,7 +178,13 @@ async fn ask(app: &App, running: &Running) -> Result<(), Fault> {
     let Ok(_alone) = app.changing.try_lock() else { return Ok(()) };
     let Some(pending) = Pending::read(&app.data)?.filter(|it| it.by != running.me) else { return Ok(()) };
     let version = pending.config.version;
-    match ask_twin(app, running, &Ask::Outcome { version }).await? {
+    let said = ask_twin(app, running, &Ask::Outcome { version }).await?;
+    heard(app, running, version, said).await?;
+    Ok(hold_pending(&app.data, running).await?)
+}
+
+async fn heard(app: &App, running: &Running, version: u64, said: Say) -> Result<(), Fault> {
+    match said {
         Say::Made(config) => {
             tracing::info!(version, "the other server's change was made");
             Ok(apply(app, running, *config).await?)
