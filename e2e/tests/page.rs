@@ -1,12 +1,14 @@
 //! The page in a real Chromium: what it shows follows the cluster, what it offers works by mouse and by keyboard.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::browser::{Browser, DESK, Look, PATIENCE};
 use e2e::lab::{Lab, Setup};
 use e2e::page::{drive, log_in, part, press, see_healthy, see_text};
 use e2e::{paths, scenes};
 use fantoccini::key::Key;
-use wire::ids::NodeId;
+use std::num::NonZeroU64;
+use wire::command::{Operation, VerifyTurn};
+use wire::ids::{NodeId, SetId};
 
 const PHONE: Look = Look { size: (390, 844), dark: false, language: "en" };
 const DARK: Look = Look { dark: true, ..DESK };
@@ -20,6 +22,7 @@ fn the_page_shows_and_does_what_it_says() -> Result<()> {
         wrong_login(&lab).await?;
         looks(&lab).await?;
         move_by_button_and_keyboard(&mut lab).await?;
+        compare_by_button(&mut lab).await?;
         refused_with_reason(&mut lab).await?;
         stale_and_back(&mut lab).await
     })?;
@@ -81,6 +84,43 @@ async fn active_on(browser: &Browser, server: NodeId) -> Result<()> {
     let there =
         format!("document.querySelector(\"[data-testid='group-1-on-{}'][data-active='true']\")", server.0);
     browser.until("the group is there", &there, scenes::TAKE_OVER).await
+}
+
+/// Both copies are compared by a button on the server that serves, and how it ended stands there, in every look; on the other one
+/// the button is greyed.
+async fn compare_by_button(lab: &mut Lab) -> Result<()> {
+    let active = lab.wait_healthy(scenes::RECOVER)?;
+    let set = lab.status()?.views().find_map(|view| Some(view.sets.first()?.id.0)).context("a mirror set")?;
+    let (open, start) =
+        (format!("{} summary", part(&format!("set-{set}-admin"))), format!("op-verify-start-{set}"));
+    let browser = log_in(lab, active.twin(), PHONE).await?;
+    browser.see(&open).await?.click().await?;
+    let reason = browser.text(&part(&format!("{start}-reason"))).await?;
+    ensure!(reason.contains("M-2078"), "the reason says {reason:?}");
+    nothing_found(&browser, "verify-elsewhere").await?;
+    browser.end().await?;
+    let browser = log_in(lab, active, DESK).await?;
+    browser.see(&open).await?.click().await?;
+    press(&browser, &start).await?;
+    see_text(&browser, &format!("set-{set}-verified"), &["all equal"], PATIENCE).await?;
+    let turn = VerifyTurn::Start { limit: NonZeroU64::new(1 << 20) };
+    lab.operate(active, Operation::VerifySet { set: SetId(set), turn })?;
+    see_text(&browser, &format!("set-{set}-state"), &["Comparing"], PATIENCE).await?;
+    nothing_found(&browser, "verify-runs").await?;
+    press(&browser, &format!("op-verify-pause-{set}")).await?;
+    browser.see(&part(&format!("op-verify-resume-{set}"))).await?;
+    nothing_found(&browser, "verify-paused").await?;
+    press(&browser, &format!("op-verify-end-{set}")).await?;
+    see_text(&browser, &format!("set-{set}-verified"), &["Ended early"], PATIENCE).await?;
+    browser.end().await?;
+    for (name, look) in [("dark", DARK), ("phone", PHONE), ("japanese", JAPANESE)] {
+        let browser = log_in(lab, active, look).await?;
+        browser.see(&open).await?.click().await?;
+        browser.see(&part(&format!("set-{set}-verified"))).await?;
+        nothing_found(&browser, &format!("verify-{name}")).await?;
+        browser.end().await?;
+    }
+    Ok(())
 }
 
 /// With one server dead the move there is greyed, and the reason stands beside it.

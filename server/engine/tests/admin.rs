@@ -285,8 +285,7 @@ fn a_group_that_a_change_concerns_is_not_brought_up_until_the_change_has_ended()
     world.input(S2, Input::ChangeBegan { groups: [].into() });
     // The server that leads holds it from the moment it takes the order.
     assert_eq!(listed(world.view(S1), start(S1)), None);
-    assert_eq!(world.command(S1, release), Ok(()));
-    assert_eq!(world.command(S1, start(S1)), Err(RefusalKind::Busy));
+    assert_eq!(world.commands(S1, [release, start(S1)]), [Ok(()), Err(RefusalKind::Busy)]);
     world.run(2_000);
     assert_eq!(world.command(S2, start(S1)), Ok(()), "a release that did not come about holds nothing");
     world.until(5_000, "started", |w| w.serves(S1));

@@ -253,6 +253,22 @@ impl World {
         self.command_of(at, what, revision)
     }
 
+    /// Two commands, the second one taken in before anything that the first one began has ended.
+    pub fn commands(&mut self, at: NodeId, what: [Operation; 2]) -> [Result<(), RefusalKind>; 2] {
+        let revision = self.view(at).revision;
+        let ids = what.map(|what| {
+            self.command += 1;
+            let id = CommandId(self.command);
+            self.queue.push_back((at, Input::CommandGiven { command: Command { id, revision, what } }));
+            id
+        });
+        self.drain();
+        ids.map(|id| {
+            let reply = self.host(at).replies.iter().find(|r| r.id == id).cloned().expect("one reply");
+            reply.result.map_err(|refusal| refusal.kind)
+        })
+    }
+
     /// Something else that happened on a host.
     pub fn input(&mut self, at: NodeId, input: Input) {
         self.queue.push_back((at, input));
