@@ -86,21 +86,31 @@ async fn active_on(browser: &Browser, server: NodeId) -> Result<()> {
     browser.until("the group is there", &there, scenes::TAKE_OVER).await
 }
 
+/// Opens what is folded away and brings it into sight.
+async fn unfold(browser: &Browser, panel: &str) -> Result<()> {
+    browser.see(panel).await?;
+    let script = format!(
+        "const it = document.querySelector(\"{panel}\"); it.open = true; it.scrollIntoView({{ block: 'start' }})"
+    );
+    browser.client.execute(&script, vec![]).await?;
+    Ok(())
+}
+
 /// Both copies are compared by a button on the server that serves, and how it ended stands there, in every look; on the other one
 /// the button is greyed.
 async fn compare_by_button(lab: &mut Lab) -> Result<()> {
     let active = lab.wait_healthy(scenes::RECOVER)?;
     let set = lab.status()?.views().find_map(|view| Some(view.sets.first()?.id.0)).context("a mirror set")?;
-    let (open, start) =
-        (format!("{} summary", part(&format!("set-{set}-admin"))), format!("op-verify-start-{set}"));
+    let start = format!("op-verify-start-{set}");
+    let panel = part(&format!("set-{set}-admin"));
     let browser = log_in(lab, active.twin(), PHONE).await?;
-    browser.see(&open).await?.click().await?;
+    unfold(&browser, &panel).await?;
     let reason = browser.text(&part(&format!("{start}-reason"))).await?;
     ensure!(reason.contains("M-2078"), "the reason says {reason:?}");
     nothing_found(&browser, "verify-elsewhere").await?;
     browser.end().await?;
     let browser = log_in(lab, active, DESK).await?;
-    browser.see(&open).await?.click().await?;
+    unfold(&browser, &panel).await?;
     press(&browser, &start).await?;
     see_text(&browser, &format!("set-{set}-verified"), &["all equal"], PATIENCE).await?;
     let turn = VerifyTurn::Start { limit: NonZeroU64::new(1 << 20) };
@@ -115,7 +125,7 @@ async fn compare_by_button(lab: &mut Lab) -> Result<()> {
     browser.end().await?;
     for (name, look) in [("dark", DARK), ("phone", PHONE), ("japanese", JAPANESE)] {
         let browser = log_in(lab, active, look).await?;
-        browser.see(&open).await?.click().await?;
+        unfold(&browser, &panel).await?;
         browser.see(&part(&format!("set-{set}-verified"))).await?;
         nothing_found(&browser, &format!("verify-{name}")).await?;
         browser.end().await?;
