@@ -16,7 +16,7 @@ pub const TAKE_OVER: Duration = Duration::from_secs(60);
 /// For a server to come back, be recovered and have an equal copy again.
 pub const RECOVER: Duration = Duration::from_secs(180);
 /// For a manager that was killed to be back.
-const NODE_BACK: Duration = Duration::from_secs(30);
+pub const NODE_BACK: Duration = Duration::from_secs(30);
 
 /// One power loss of the active server, from in sync to in sync.
 #[derive(Clone, Copy, Debug)]

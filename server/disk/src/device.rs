@@ -5,7 +5,7 @@ use crate::fuse::wire::NAME;
 use crate::inbox::{Outbox, Outcome};
 use crate::keeper::client::{FrontRecord, Leaving};
 use crate::limits::{ATTACH, CLOSING, JOBS_MAX, STACK_BYTES, WRITE_MAX};
-use crate::options::Record;
+use crate::options::{DiskOptions, Record};
 use anyhow::Context as _;
 use mirror::action::OpId;
 use mirror::input::LocalFault;
@@ -51,6 +51,23 @@ pub(crate) struct Place {
     pub record: PathBuf,
     /// Logical block size of the device.
     pub block_size: u32,
+}
+
+impl Place {
+    /// Of a set that is not served by this process.
+    pub(crate) fn of(options: &DiskOptions) -> Place {
+        let record = Record::path(&options.state, options.set);
+        Place { mount: options.mount.clone(), record, block_size: 0 }
+    }
+}
+
+/// Withdraws what is left of a set's device here: whoever waits for it gets an error. For node, where a right has ended and no disk
+/// process answers. May take long: the kernel may wait.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn withdraw(options: &DiskOptions) -> io::Result<()> {
+    sweep(&Place::of(options))
 }
 
 enum Job {

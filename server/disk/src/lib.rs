@@ -38,6 +38,7 @@ mod token;
 mod turn;
 mod zero;
 
+pub use device::withdraw;
 pub use format::{clear, format, release};
 pub use mirror::layout::{control_bytes, data_bytes};
 pub use old::show_old;

@@ -271,6 +271,15 @@ impl Disks {
         }
     }
 
+    /// Withdraws the device of a set that no process answers for, so that nobody waits for it: its keeper, which holds it for a
+    /// successor, may stand still. May take long: the kernel may wait.
+    pub fn withdraw_lost(&self, set: SetId) {
+        let Some(slot) = self.slot(set).filter(|slot| !slot.is_connected()) else { return };
+        if let Err(fault) = disk::withdraw(&slot.options) {
+            tracing::warn!(%set, "its block device cannot be withdrawn: {fault}");
+        }
+    }
+
     /// Tells what to end when the right is lost; told again to every new connection.
     pub fn guard(&self, set: SetId, guard: DiskOrder) {
         let Some(slot) = self.slot(set) else { return };

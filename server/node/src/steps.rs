@@ -380,7 +380,11 @@ impl Steps {
         self.end_processes(group, END_GRACE, reason)
     }
 
+    /// A fence: nothing of the group is to go on here, and who waits in the kernel for its device could not be killed.
     fn kill(&self, group: &GroupConfig) -> Outcome {
+        for mount in &group.mounts {
+            self.disks.withdraw_lost(mount.set);
+        }
         self.end_processes(group, Duration::ZERO, None)
     }
 

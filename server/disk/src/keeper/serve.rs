@@ -10,7 +10,7 @@ use crate::harden::harden;
 use crate::limits::{
     DEATHS_MAX, DEATHS_WITHIN, KEEPER_CONNECTIONS, KEEPER_LOOK, KEEPER_SLACK, KEEPER_TAKE, STACK_BYTES,
 };
-use crate::options::{DiskOptions, Record};
+use crate::options::DiskOptions;
 use anyhow::Context as _;
 use mirror::Kept;
 use os::clock::{BootClock, Clock as _};
@@ -293,7 +293,7 @@ impl Keeper {
             tracing::warn!(%id, deaths = set.deaths.len(), "its disk processes die one after another: it is given up");
             set.front = None;
             aside("sweep", move || {
-                if let Err(error) = sweep(&place(&options)) {
+                if let Err(error) = sweep(&Place::of(&options)) {
                     tracing::warn!(%error, "the block device cannot be withdrawn");
                 }
             });
@@ -342,7 +342,7 @@ impl Keeper {
         (set.fenced, set.front, set.record) = (true, None, None);
         let guarded = std::mem::take(&mut set.guarded);
         if let Some(options) = set.options.clone() {
-            aside("fence", move || fence_all(&place(&options), &guarded));
+            aside("fence", move || fence_all(&Place::of(&options), &guarded));
         }
     }
 }
@@ -351,10 +351,6 @@ impl Set {
     fn kept(&self) -> Option<Kept> {
         self.record.as_ref().filter(|_| !self.fenced).and_then(record::read)
     }
-}
-
-fn place(options: &DiskOptions) -> Place {
-    Place { mount: options.mount.clone(), record: Record::path(&options.state, options.set), block_size: 0 }
 }
 
 /// What may hang in the kernel holds nobody up.
