@@ -198,8 +198,6 @@ pub const RUN_BLOCKS_LONG: u64 = 64;
 pub const FOREIGN_RUNS: u32 = 16;
 /// Of those, one in so many is compared all the same: the first block in common ends it. So little that is equal is moved.
 pub const FOREIGN_PROBE: u32 = 8;
-/// With each comparison in vain half as many are made, so often at most: one in 64, 16 MiB apart, costs nothing that counts.
-pub const FOREIGN_HALVINGS: u32 = 3;
 /// Runs of a verification in flight: each holds up the writes to its blocks, and has a hash's worth of work on both sides.
 pub const VERIFY_RUNS_MAX: usize = 8;
 /// Bytes a second of a verification for which nobody named a limit: a terabyte in little more than two hours, and a disk that

@@ -14,9 +14,8 @@
 
 use crate::action::{Action, Data, LinkFault, OpId};
 use crate::config::{
-    AHEAD_BLOCKS_MAX, AHEAD_BLOCKS_STEP, BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_HALVINGS, FOREIGN_PROBE,
-    FOREIGN_RUNS, FRAMES_MAX, LARGE_FRAME_BYTES, LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT,
-    RUNS_MAX,
+    AHEAD_BLOCKS_MAX, AHEAD_BLOCKS_STEP, BUFFERED_MAX, COPIED_BLOCKS_MAX, FOREIGN_PROBE, FOREIGN_RUNS,
+    FRAMES_MAX, LARGE_FRAME_BYTES, LARGE_FRAMES_MAX, RUN_BLOCKS_LONG, RUN_BLOCKS_SHORT, RUNS_MAX,
 };
 use crate::dirty::DirtyMap;
 use crate::input::{LocalFault, LocalResult, Range, ZERO_HASH};
@@ -195,8 +194,7 @@ impl Rebuild {
         if self.foreign < FOREIGN_RUNS {
             return false;
         }
-        let apart = FOREIGN_PROBE << (self.foreign - FOREIGN_RUNS).min(FOREIGN_HALVINGS);
-        self.trusted = (self.trusted + 1) % apart;
+        self.trusted = (self.trusted + 1) % FOREIGN_PROBE;
         self.trusted != 0
     }
 
