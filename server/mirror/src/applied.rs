@@ -386,6 +386,8 @@ impl Mirror {
             return;
         }
         self.record_begins(old);
+        // Asked to count alone, and put out instead: the register chose one of the two, and nobody builds but a holder alone.
+        self.shouldered = false;
         self.sb.consistent = false;
         self.sb.alone = false;
         self.sb.active = false;

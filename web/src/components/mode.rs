@@ -64,12 +64,12 @@ pub fn WriteModes(id: SetId) -> impl IntoView {
                     aria-disabled=move || greyed.get().to_string() aria-describedby=means.clone() on:click=press>
                     {move || text::write_mode(page.lang.get(), mode)}
                 </button>
-                <p class="detail" id=means.clone()>{move || text::write_mode_means(page.lang.get(), mode)}</p>
+                <p class="detail" id=means>{move || text::write_mode_means(page.lang.get(), mode)}</p>
             </div>
         }
     };
     view! {
-        <section class="modes" aria-labelledby=heading.clone()>
+        <section class="modes" aria-labelledby=heading>
             <h3 id=heading.clone()>{title}</h3>
             <div class="mode-row">{ALL.map(choice)}</div>
             <p class="detail" role="status" data-testid=format!("set-{}-mode-said", id.0)>{said}</p>

@@ -74,14 +74,10 @@ fn Limit(id: SetId) -> impl IntoView {
     let choose = move |event| {
         let limit = event_target_value(&event).parse().ok().and_then(NonZeroU64::new);
         let Some((offer, _)) = holds.get_untracked() else { return };
-        let what = match offer.what {
-            Operation::VerifySet { set, .. } => {
-                Operation::VerifySet { set, turn: VerifyTurn::Limit { limit } }
-            }
-            Operation::PaceRebuild { set, .. } => {
-                Operation::PaceRebuild { set, turn: RebuildTurn::Limit { limit } }
-            }
-            other => other,
+        let what = if let Operation::VerifySet { set, .. } = offer.what {
+            Operation::VerifySet { set, turn: VerifyTurn::Limit { limit } }
+        } else {
+            Operation::PaceRebuild { set: id, turn: RebuildTurn::Limit { limit } }
         };
         command::give(page, what);
     };
