@@ -585,6 +585,9 @@ impl Loop {
                 }
             }
         }
+        if self.stream.as_mut().is_some_and(Bundle::hears) {
+            self.feed(Input::LinkHeard);
+        }
         if let Some(serial) = self.stream.as_ref().and_then(Bundle::silent) {
             self.lose_lane(serial);
         }

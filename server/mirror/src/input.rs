@@ -43,6 +43,8 @@ pub enum Input {
     LinkConnected { dialled: bool },
     /// The block link is gone.
     LinkLost,
+    /// Bytes came of a frame that is not whole yet: a slow line is not a silent one.
+    LinkHeard,
     /// A frame came; its payload, if any, is parked.
     Received { frame: Frame, payload: Option<PayloadId> },
     /// An order of the engine.

@@ -222,6 +222,14 @@ impl Mirror {
         self.moved = true;
     }
 
+    /// Part of a frame came.
+    pub(crate) fn link_heard(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.heard = self.now;
+            self.twin_heard = Some(self.now);
+        }
+    }
+
     /// A frame came.
     pub(crate) fn received(&mut self, frame: Frame, payload: Option<PayloadId>) {
         let Some(link) = &mut self.link else {

@@ -276,6 +276,7 @@ impl Mirror {
             Input::LocalDone { op, result } => self.local_done(op, result),
             Input::LinkConnected { dialled } => self.link_connected(dialled),
             Input::LinkLost => self.link_lost(),
+            Input::LinkHeard => self.link_heard(),
             Input::Received { frame, payload } => self.received(frame, payload),
             Input::Order(order) => self.order(order),
             Input::NodePresent(present) => self.node_present(present),

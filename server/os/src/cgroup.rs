@@ -95,13 +95,16 @@ impl Cgroup {
     /// The group is gone.
     pub fn freeze(&self, limit: Duration) -> Result<bool, Failure> {
         let until = Instant::now() + limit;
-        match self.version {
-            Version::One => self.write("freezer.state", "FROZEN")?,
-            Version::Two => self.write("cgroup.freeze", "1")?,
+        if self.version == Version::Two {
+            self.write("cgroup.freeze", "1")?;
         }
         loop {
             let done = match self.version {
-                Version::One => self.read("freezer.state")?.trim() == "FROZEN",
+                // Said again at each look: a process that was just being made or replaced may have missed it.
+                Version::One => {
+                    self.write("freezer.state", "FROZEN")?;
+                    self.read("freezer.state")?.trim() == "FROZEN"
+                }
                 Version::Two => self.read("cgroup.events")?.lines().any(|line| line == "frozen 1"),
             };
             if done || Instant::now() >= until {

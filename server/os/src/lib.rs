@@ -25,6 +25,7 @@ pub mod output;
 mod packet;
 pub mod proc;
 pub mod process;
+pub mod tcp;
 
 use std::io;
 

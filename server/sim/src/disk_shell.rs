@@ -246,8 +246,14 @@ impl World {
         result: Result<LocalResult, LocalFault>,
     ) {
         let Some(disk) = self.disk_of(host, set, process) else { return };
-        if disk.ops.remove(&op) {
-            self.mirror_input(host, set, Input::LocalDone { op, result });
+        if !disk.ops.remove(&op) {
+            return;
+        }
+        // What was begun on a bad disk may end with its error after somebody has seen to it.
+        let late = result.is_err() && self.queue.now() >= self.hosts[host].failing.1;
+        self.mirror_input(host, set, Input::LocalDone { op, result });
+        if late {
+            self.restart_failed_disks(host);
         }
     }
 

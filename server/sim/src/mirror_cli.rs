@@ -9,7 +9,7 @@ use wire::traffic::WriteMode;
 const USAGE: &str = "\
 usage: sim mirror SEED [--bug NAME] [--whole]      one run, traced; a failing one is shrunk first, but for --whole
        sim mirror --seeds N [--from S] [--fresh] [--jobs J] [--keep-going] [--bug NAME]
-                  [--focus disk|set-back|right] [--mode M]
+                  [--focus disk|set-back|right|old] [--mode M]
        sim mirror --bugs [--jobs J]                each bug put back until it is found
        sim mirror --rejoin [--seeds N] [--from S] [--near K] [--jobs J]
                                                    the standby returns to a survivor with a map: every fault after every
@@ -95,6 +95,7 @@ impl Arguments {
             Some("disk") => Some(Focus::BadDisk),
             Some("set-back") => Some(Focus::SetBack),
             Some("right") => Some(Focus::Right),
+            Some("old") => Some(Focus::Old),
             Some(_) => return None,
         };
         let Some(name) = &self.bug else {

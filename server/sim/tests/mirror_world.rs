@@ -4,35 +4,12 @@ use sim::pair::{self, Options};
 use wire::traffic::WriteMode;
 
 /// Seeds that each found a fault of the mirror when its world was young (or of the world: they are kept for the ways they go).
-const FIXED: [u64; 27] = [
-    2,
-    5,
-    37,
-    83,
-    786,
-    959,
-    1469,
-    1698,
-    2929,
-    6316,
-    7430,
-    8135,
-    9194,
-    9932,
-    10405,
-    10530,
-    11193,
-    11356,
-    11869,
-    13884,
-    14633,
-    15541,
-    16012,
-    16645,
-    17084,
-    18278,
-    1_795_401_590_003_250,
+const FIXED: [u64; 26] = [
+    2, 5, 37, 83, 786, 959, 1469, 1698, 2929, 6316, 7430, 8135, 9194, 9932, 10405, 10530, 11193, 11356,
+    11869, 13884, 14633, 15541, 16012, 16645, 17084, 18278,
 ];
+/// A seed out of fresh ones: a standby that was asked late to count alone took no rebuild any more.
+const LATE_WORD: u64 = 1_795_401_590_003_250;
 /// Of semi-synchronous and asynchronous sets.
 const MODES: [u64; 3] = [1448, 18020, 46933];
 /// Seeds that are run in any case, from 1 on.
@@ -40,7 +17,7 @@ const FIRST: u64 = 500;
 /// Fresh ones: seconds without optimisation.
 const FRESH: u64 = 1_000;
 /// Seeds within which each bug is found.
-const BUG_SEEDS: u64 = 12_000;
+const BUG_SEEDS: u64 = 40_000;
 const JOBS: u64 = 2;
 
 fn none_fails(seeds: &[u64], mode: WriteMode) {
@@ -59,6 +36,7 @@ fn none_of(seeds: &[u64], mode: WriteMode, changing: bool) {
 #[test]
 fn fixed_seeds() {
     none_fails(&FIXED, WriteMode::Synchronous);
+    none_fails(&[LATE_WORD], WriteMode::Synchronous);
     none_fails(&(1..=FIRST).collect::<Vec<_>>(), WriteMode::Synchronous);
 }
 
@@ -118,9 +96,9 @@ fn a_standby_returns_to_a_survivor_with_a_map_whatever_breaks_after_any_step() {
 #[test]
 fn bugs_put_back_are_found() {
     for bug in pair::bugs() {
-        let most = if bug.mode == WriteMode::Synchronous { BUG_SEEDS } else { 4 * BUG_SEEDS };
-        let found = pair::find_bug(bug, most, JOBS);
-        let (tried, ended) = found.unwrap_or_else(|| panic!("{} is not found in {most} seeds", bug.name));
+        let found = pair::find_bug(bug, BUG_SEEDS, JOBS);
+        let (tried, ended) =
+            found.unwrap_or_else(|| panic!("{} is not found in {BUG_SEEDS} seeds", bug.name));
         println!("{}: seed {} of {tried}: {:?}", bug.name, ended.seed, ended.failure);
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Bundle {
     /// Drawn by the side that dials; names the link in the handshake of a lane that joins.
     number: u64,
     lanes: [Option<Lane>; LANES_MAX],
+    /// The next look at what is not whole yet.
+    listens: Instant,
     /// More than one interconnect is configured.
     several: bool,
     /// Payloads are packed where that gains something.
@@ -91,6 +93,7 @@ impl Bundle {
         let mut bundle = Bundle {
             number,
             lanes: [const { None }; LANES_MAX],
+            listens: Instant::now(),
             several,
             packs,
             kept: VecDeque::new(),
@@ -270,6 +273,27 @@ impl Bundle {
                 lane.stream.queue_encoded(&head, None);
             }
         }
+    }
+
+    /// Asks the kernel, every [`LANE_BEAT`], what came over the lanes that have told nothing for as long: whether it was part of a
+    /// frame, that is. A slow line is not a silent one.
+    pub(crate) fn hears(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.listens {
+            return false;
+        }
+        self.listens = now + LANE_BEAT;
+        let mut heard = false;
+        for lane in self.lanes.iter_mut().flatten() {
+            let age = now.saturating_duration_since(lane.heard);
+            if age >= LANE_BEAT
+                && let Some(at) = lane.stream.silent_for().and_then(|silent| now.checked_sub(silent))
+                && at > lane.heard
+            {
+                (lane.heard, heard) = (at, true);
+            }
+        }
+        heard
     }
 
     /// A lane from which nothing comes while another lives: its cable is cut. By its serial.

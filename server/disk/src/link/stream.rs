@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the bytes received so far give.
 pub(crate) enum Step {
@@ -142,6 +143,11 @@ impl Stream {
     /// What the frame given last told as received.
     pub(crate) fn told(&self) -> u32 {
         self.told
+    }
+
+    /// For how long nothing has come, whole frame or not.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        os::tcp::silent_for(self.socket.as_fd()).ok()
     }
 
     /// Begins the next send, if none is under way: frames that came meanwhile form the batch, so no timer is needed.

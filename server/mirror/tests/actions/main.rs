@@ -520,6 +520,19 @@ fn a_twin_that_went_on_by_itself_is_overwritten_only_where_this_side_was_declare
 }
 
 #[test]
+fn a_slow_line_is_not_a_silent_one() {
+    let mut desk = in_sync(Faults::default());
+    for _ in 0..10 {
+        // Part of a long frame, again and again, and never the whole of it.
+        desk.now += 400_000;
+        let said = desk.input(Input::LinkHeard);
+        assert!(!said.iter().any(|word| word.starts_with("close")), "{said:?}");
+    }
+    desk.now += 700_000;
+    assert_eq!(desk.input(Input::DeadlineReached), ["close Silent"]);
+}
+
+#[test]
 fn a_session_begins_when_what_was_begun_in_the_last_one_has_ended() {
     session_begins(Faults::default());
 }

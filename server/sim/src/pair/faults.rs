@@ -55,6 +55,8 @@ pub enum Focus {
     SetBack,
     /// The right to serve ends: nodes away, hosts that stand still, cables cut.
     Right,
+    /// A rebuild's target and its source lose their power while older versions are kept.
+    Old,
 }
 
 impl Focus {
@@ -66,6 +68,9 @@ impl Focus {
                 [Fault::Fails { who: Who::Holder, long }, Fault::Power(who), Fault::Kill(who), Fault::Break]
             }
             Focus::SetBack => [Fault::Keep(who), Fault::Exchange, Fault::Power(who), Fault::Break],
+            Focus::Old => {
+                [Fault::Power(Who::Standby), Fault::Blackout, Fault::Power(who), Fault::Cut { long }]
+            }
             Focus::Right => [
                 Fault::NodeAway { who, long },
                 Fault::Freeze { who, long },
