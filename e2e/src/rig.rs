@@ -34,6 +34,8 @@ static RIGS: AtomicU32 = AtomicU32::new(0);
 pub const CLUSTER: [u8; 16] = [9; 16];
 /// See [`CLUSTER`].
 pub const SET: u16 = 5;
+/// Every byte of the cluster key.
+pub const KEY: u8 = 42;
 
 /// What a rig is made with.
 #[derive(Clone, Debug)]
@@ -254,7 +256,7 @@ impl Side {
     fn new(id: u8, namespace: String, root: &Path, plan: &Plan) -> Result<Self> {
         let folder = root.join(format!("server-{id}"));
         fs::create_dir_all(&folder)?;
-        fs::write(folder.join("key"), [42; 32])?;
+        fs::write(folder.join("key"), [KEY; 32])?;
         let twin = 3 - id;
         let list = |id| (1..=plan.cables).map(|cable| address(cable, id)).collect::<Vec<_>>();
         let mut options = json!({

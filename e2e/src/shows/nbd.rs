@@ -1,5 +1,5 @@
-//! The NBD export judged by other people's tools: on a unix socket and on TCP, with the twin in sync, both copies compared
-//! afterwards.
+//! The NBD export judged by other people's tools: on a unix socket and over TLS on TCP, with the twin in sync, both copies
+//! compared afterwards. Clients without the set's papers are judged by what they do not get.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Options;
 use crate::command;
 use crate::report::{Outcome, Table};
-use crate::rig::{Plan, Rig, Side};
+use crate::rig::{KEY, Plan, Rig, SET, Side};
 
 /// Bytes of the set.
 const SIZE: u64 = 256 << 20;
@@ -35,8 +35,8 @@ const EINVAL: u32 = 22;
 struct Way {
     name: &'static str,
     uri: String,
-    /// The network namespace that tools run in.
-    namespace: Option<String>,
+    /// The network namespace that tools run in, and the folder with the papers for TLS.
+    secure: Option<(String, PathBuf)>,
 }
 
 /// What the judges work on.
@@ -52,15 +52,17 @@ pub fn run(_options: &Options) -> Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("futago-nbd-").tempdir()?;
     let mut rig = Rig::new(&Plan { size: SIZE, ..Plan::default() })?;
     let socket = folder.path().join("export.sock");
-    rig.one.options["nbd"] = json!({ "name": "data", "unix": socket, "tcp": [ADDRESS] });
+    rig.one.options["nbd"] = json!({ "name": "data", "unix": socket, "tcp": [ADDRESS], "tls": true });
     rig.build()?;
     let exports = rig.one.status()?.exports;
     let [unix, tcp] = exports.as_slice() else { bail!("two exports are wanted, told are {exports:?}") };
-    let namespace = Some(rig.one.namespace.clone());
-    let ways = [
-        Way { name: "unix", uri: unix.clone(), namespace: None },
-        Way { name: "TCP", uri: tcp.clone(), namespace },
-    ];
+    let papers = |name: &str, key: u8| papers(folder.path(), name, key, SET);
+    let secure = |papers: PathBuf| Way {
+        name: "TLS",
+        uri: format!("{tcp}?tls-certificates={}", papers.display()),
+        secure: Some((rig.one.namespace.clone(), papers)),
+    };
+    let ways = [Way { name: "unix", uri: unix.clone(), secure: None }, secure(papers("client", KEY)?)];
     let mut court = Court {
         folder: folder.path().to_owned(),
         table: Table::new(&["judge", "over", "s", "verdict"]),
@@ -73,9 +75,22 @@ pub fn run(_options: &Options) -> Result<Outcome> {
         court.judge("qemu-io: patterns, FUA, zeroes, discard", way, |_| qemu_io(way));
         court.judge("nbdcopy in and out", way, |court| nbdcopy(&court.folder, way));
         court.judge("qemu-img: convert, compare, and back", way, |court| convert(&court.folder, way));
-        court.judge("qemu-img: qcow2 on the export, check", way, |_| qcow2(way));
-        court.judge("fio: random writes of all sizes, verify", way, |court| fio(&court.folder, way));
     }
+    // Neither says how to reach an export over TLS: fio not at all, qemu-img not when it makes an image.
+    court.judge("qemu-img: qcow2 on the export, check", &ways[0], |_| qcow2(&ways[0]));
+    court.judge("fio: random writes of all sizes, verify", &ways[0], |court| fio(&court.folder, &ways[0]));
+    let clear = Way { uri: tcp.replace("nbds:", "nbd:"), ..secure(papers("unused", KEY)?) };
+    court.judge("nbdinfo in clear is told to use TLS", &clear, |_| turned_away(&clear, "TLS"));
+    let foreign =
+        [papers("other-cluster", KEY + 1)?, self::papers(folder.path(), "other-set", KEY, SET + 1)?];
+    for (name, papers) in ["papers of another cluster", "papers of another set"].iter().zip(foreign) {
+        // Both ends see it; the client is to believe the set, so that it is the set that refuses.
+        fs::copy(folder.path().join("client/ca-cert.pem"), papers.join("ca-cert.pem"))?;
+        let way = secure(papers);
+        court.judge(&format!("nbdinfo with {name} is turned away"), &way, |_| turned_away(&way, ""));
+    }
+    let way = secure(self::papers(folder.path(), "unbelieved", KEY + 2, SET)?);
+    court.judge("nbdinfo that believes another cluster goes", &way, |_| turned_away(&way, ""));
     court.judge("a request off the grid is refused", &ways[0], |_| refusal(&socket));
     let device = rig.one.device()?;
     court.judge("blkdiscard, mkfs, fstrim on the device", &ways[0], |court| {
@@ -121,9 +136,9 @@ impl Court {
 impl Way {
     /// A tool that can reach the export.
     fn tool(&self, name: &str) -> Command {
-        match &self.namespace {
+        match &self.secure {
             None => Command::new(name),
-            Some(namespace) => {
+            Some((namespace, _)) => {
                 let mut tool = Command::new("nsenter");
                 tool.arg(format!("--net=/run/netns/{namespace}")).arg(name);
                 tool
@@ -131,9 +146,47 @@ impl Way {
         }
     }
 
+    /// The export as an image of this format, for QEMU's tools: what goes before the name, and the name.
+    fn image(&self, format: &str) -> (Vec<String>, String) {
+        match &self.secure {
+            None => (vec!["-f".into(), format.into()], self.uri.clone()),
+            Some((_, papers)) => {
+                let (host, port) = ADDRESS.split_once(':').unwrap_or_default();
+                let image = format!(
+                    "driver={format},file.driver=nbd,file.host={host},file.port={port},file.export=data,file.tls-creds=tls"
+                );
+                (vec!["--object".into(), credentials(papers), "--image-opts".into()], image)
+            }
+        }
+    }
+
     fn run(&self, name: &str, arguments: &[&str]) -> Result<String> {
         command::output(self.tool(name).args(arguments), LIMIT)
     }
+}
+
+/// How QEMU's tools are told of the papers.
+fn credentials(papers: &Path) -> String {
+    format!("tls-creds-x509,id=tls,endpoint=client,dir={}", papers.display())
+}
+
+/// Has the program make papers for a client, as an operator would; of a cluster whose key is this byte throughout.
+fn papers(folder: &Path, name: &str, key: u8, set: u16) -> Result<PathBuf> {
+    let data = folder.join(format!("{name}.data"));
+    fs::create_dir(&data)?;
+    fs::write(data.join("cluster.key"), [key; 32])?;
+    let made = folder.join(name);
+    let mut order = Command::new(crate::paths::program()?);
+    order.args(["set", "certificate", &set.to_string()]).arg(&made).arg("--data").arg(&data);
+    let _ = command::output(&mut order, LIMIT)?;
+    Ok(made)
+}
+
+/// A client that gets nothing, and hears this word.
+fn turned_away(way: &Way, word: &str) -> Result<()> {
+    let said = command::collect(way.tool("nbdinfo").args(["--size", &way.uri]), LIMIT)?;
+    ensure!(!said.status.success() && said.err.contains(word), "{}{}", said.out, said.err);
+    Ok(())
 }
 
 fn text(path: &Path) -> String {
@@ -207,11 +260,12 @@ fn qemu_io(way: &Way) -> Result<()> {
         "read -P 0xee 100M 8M",
     ];
     let mut tool = way.tool("qemu-io");
-    tool.args(["-f", "raw", "-t", "none", "--discard", "unmap"]);
+    let (before, image) = way.image("raw");
+    tool.args(before).args(["-t", "none", "--discard", "unmap"]);
     for command in commands {
         tool.args(["-c", command]);
     }
-    let said = command::collect(tool.arg(&way.uri), LIMIT)?;
+    let said = command::collect(tool.arg(image), LIMIT)?;
     let all = format!("{}{}", said.out, said.err);
     let bad = ["verification failed", "failed:", "error"].iter().any(|word| all.contains(word));
     ensure!(said.status.success() && !bad, "{all}");
@@ -237,11 +291,32 @@ fn convert(folder: &Path, way: &Way) -> Result<()> {
     fs::copy(folder.join("image"), &image)?;
     File::options().write(true).open(&image)?.set_len(SIZE)?;
     // Written over what is there: what the image has as holes must read as zeroes.
-    let _ = way.run("qemu-io", &["-f", "raw", "-c", "write -P 0x77 0 256M", &way.uri])?;
-    let _ =
-        way.run("qemu-img", &["convert", "-n", "-f", "raw", "-O", "raw", "-t", "none", &image, &way.uri])?;
-    let _ = way.run("qemu-img", &["compare", "-f", "raw", "-F", "raw", &image, &way.uri])?;
-    let _ = way.run("qemu-img", &["convert", "-f", "raw", "-O", "raw", &way.uri, &back])?;
+    let (before, export) = way.image("raw");
+    let run = |name: &str, arguments: &[&str]| command::output(way.tool(name).args(arguments), LIMIT);
+    let _ = command::output(
+        way.tool("qemu-io").args(&before).args(["-c", "write -P 0x77 0 256M", &export]),
+        LIMIT,
+    )?;
+    match &way.secure {
+        None => {
+            let _ =
+                run("qemu-img", &["convert", "-n", "-f", "raw", "-O", "raw", "-t", "none", &image, &export])?;
+            let _ = run("qemu-img", &["compare", "-f", "raw", "-F", "raw", &image, &export])?;
+            let _ = run("qemu-img", &["convert", "-f", "raw", "-O", "raw", &export, &back])?;
+        }
+        Some((_, papers)) => {
+            let object = credentials(papers);
+            let file = format!("driver=raw,file.driver=file,file.filename={image}");
+            let into =
+                ["convert", "-n", "-t", "none", "--object", &object, "--image-opts", "--target-image-opts"];
+            let _ = run("qemu-img", &[&into[..], &[&file, &export]].concat())?;
+            let _ = run("qemu-img", &["compare", "--object", &object, "--image-opts", &file, &export])?;
+            let _ = run(
+                "qemu-img",
+                &["convert", "--object", &object, "--image-opts", "-O", "raw", &export, &back],
+            )?;
+        }
+    }
     ensure!(same(Path::new(&image), 0, Path::new(&back), 0, SIZE)?, "something else came back");
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use crate::device::Opened;
 use crate::link::handshake::Line;
-use crate::link::tls::Tls;
 use crate::nbd::listen::Entered;
 use crate::ring::memory::Buffer;
+use crate::tls::Tls;
 use crate::token::DiskJob;
 use mirror::action::OpId;
 use mirror::input::{LocalFault, LocalResult};

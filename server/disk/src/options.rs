@@ -105,8 +105,8 @@ pub enum VolatileOp {
     Flush,
 }
 
-/// Where the NBD export is served. Whoever can connect can read and write the whole set: the unix socket is root's own, and
-/// TCP has neither TLS nor password, so it belongs on trusted networks only and is off unless addresses are named.
+/// Where the NBD export is served. Who is let in can read and write the whole set: the unix socket is root's own; TCP is off
+/// unless addresses are named, and in clear unless `tls` is on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportOptions {
     /// The export's name; clients may also ask for the empty one.
@@ -117,6 +117,9 @@ pub struct ExportOptions {
     /// Addresses and ports to listen at; an address need not be there yet.
     #[serde(default)]
     pub tcp: Vec<SocketAddr>,
+    /// Over TCP only clients with papers of this set ([`crate::issue`]), over TLS 1.3.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 fn yes() -> bool {

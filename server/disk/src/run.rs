@@ -14,6 +14,7 @@ use crate::link::connect::{Connector, Meeting};
 use crate::link::handshake::{Identity, Key};
 use crate::nbd::Nbd;
 use crate::nbd::listen::Door;
+use crate::nbd::papers::Authority;
 use crate::options::{DiskOptions, Record};
 use crate::pools::Pools;
 use crate::ring::memory::Spare;
@@ -24,8 +25,11 @@ use mirror::config::{Faults, MirrorConfig, MirrorTiming};
 use mirror::layout::{ControlArea, Superblock};
 use mirror::{Kept, Mirror};
 use os::clock::{BootClock, Clock as _};
+use rustls::ServerConfig;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use wire::ids::MILLIS;
 
 /// Runs the data path of one mirror set until it is told to end, or has fenced itself.
@@ -48,6 +52,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     let (inbox, outbox) = inbox().context("make the inbox")?;
     // All that needs no disk first: a dead process's last writes may still be landing, and its lock with them. The twin too is
     // met meanwhile.
+    let papers = export_papers(&options, &key)?;
     let connector = Connector::start(meeting(&options, key), outbox.clone())?;
     let mut ring = Ring::new().context("set up io_uring: is it allowed (kernel.io_uring_disabled)?")?;
     let pools = Pools::new().context("no memory for the slots")?;
@@ -85,7 +90,7 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     let left = front.as_ref().map(|(front, fd)| Ok::<_, std::io::Error>((front.clone(), fd.try_clone()?)));
     let keeping = Keeping::start(&options, keeper, left.transpose()?, guarded)?;
     let nbd = options.nbd.clone().map(|export| {
-        let door = Door::new(export, options.size, place.block_size.max(4096), outbox.clone());
+        let door = Door::new(export, options.size, place.block_size.max(4096), papers, outbox.clone());
         Nbd::new(door, options.size)
     });
     let worker = Worker::start(place, outbox, opened, keeping.leaving())?;
@@ -175,7 +180,15 @@ pub(crate) fn give_back() {
     }
 }
 
-fn read_key(path: &Path) -> anyhow::Result<Key> {
+/// What the export shows its clients over TCP, and asks of them.
+fn export_papers(options: &DiskOptions, key: &Key) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let Some(export) = options.nbd.as_ref().filter(|export| export.tls) else { return Ok(None) };
+    let addresses: Vec<_> = export.tcp.iter().map(SocketAddr::ip).collect();
+    let papers = Authority::of(key, options.set).and_then(|authority| authority.server(&addresses));
+    papers.context("make the certificate of the NBD export").map(Some)
+}
+
+pub(crate) fn read_key(path: &Path) -> anyhow::Result<Key> {
     let bytes = std::fs::read(path).with_context(|| format!("read the cluster key {}", path.display()))?;
     let bytes: [u8; 32] = bytes.try_into().map_err(|_| {
         anyhow::anyhow!("the cluster key {} must be 32 bytes: pair the servers again", path.display())

@@ -10,10 +10,14 @@ use crate::tls::{Identity, Pin};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wire::command::{OldChoice, Operation, RebuildTurn, VerifyTurn};
+use wire::config::{FrontConfig, NBD_PORT, NbdConfig};
 use wire::text::{self, Lang, Names};
 use wire::traffic::WriteMode;
 use wire::view::SetState;
@@ -249,6 +253,19 @@ pub enum SetCommand {
         #[arg(long)]
         rate: Option<NonZeroU32>,
     },
+    /// Make a folder with which a client (QEMU, libnbd) reaches the set's NBD export over TLS; as root on one of the servers.
+    Certificate {
+        /// Name or number.
+        set: String,
+        /// A folder that is not there yet; **who has it can read and write the set**.
+        folder: PathBuf,
+        /// Who gets it, for the certificate's name.
+        #[arg(long, default_value = "client")]
+        name: String,
+        /// Days until it ends; nothing else takes it back.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=i64::from(disk::PAPERS_DAYS_MAX)))]
+        days: u32,
+    },
     /// The older version that a rebuild overwrites: put it back, drop it, or do without; given on that server.
     Old {
         /// Name or number.
@@ -356,6 +373,12 @@ pub struct RegisterArgs {
     /// When its writes are acknowledged.
     #[arg(long, value_enum, default_value_t)]
     mode: ModeWord,
+    /// An address (such as a floating IP) at which it is served as an NBD export too, over TLS; may be given again.
+    #[arg(long)]
+    export: Vec<IpAddr>,
+    /// The export's TCP port.
+    #[arg(long, default_value_t = NBD_PORT)]
+    export_port: u16,
     /// What the disks carry may be lost; a released set's data is taken over from the source.
     #[arg(long)]
     replace: bool,
@@ -467,6 +490,9 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config: ClusterConfig = client.post("/api/sets/mode", &wanted).await?.json()?;
             say(&access, &json!(config), &text::write_mode_means(Lang::En, mode));
         }
+        Command::Set { what: SetCommand::Certificate { set, folder, name, days }, access } => {
+            certificate(&access, &set, &folder, &name, days).await?;
+        }
         Command::Set { what, access } => {
             let client = access.client().await?;
             let view: ClusterView = client.get("/api/view").await?.json()?;
@@ -505,6 +531,49 @@ fn code(access: &Access) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The files that QEMU and libnbd look for in a folder. Made here: the cluster key leaves its server for nobody.
+async fn certificate(
+    access: &Access,
+    set: &str,
+    folder: &std::path::Path,
+    name: &str,
+    days: u32,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        access.server.is_none(),
+        "give this command on one of the servers, as root: --server is for others"
+    );
+    let set = match set.parse() {
+        // Works without a running process.
+        Ok(number) => SetId(number),
+        Err(_) => find_set(&access.client().await?.get("/api/view").await?.json()?, set)?,
+    };
+    let papers = disk::issue(&DataDir::open(&access.data)?.cluster_key_file(), set, name, days)?;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("make the folder {}", folder.display()))?;
+    let files = [
+        ("ca-cert.pem", &papers.authority),
+        ("client-cert.pem", &papers.certificate),
+        ("client-key.pem", &papers.key),
+    ];
+    for (file, text) in files {
+        let path = folder.join(file);
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        made.and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    let folder = folder.display();
+    let use_it = format!("nbds://ADDRESS/SET?tls-certificates={folder}");
+    say(
+        access,
+        &json!({ "folder": folder.to_string(), "days": days }),
+        &format!("Good for {days} days: {use_it}"),
+    );
+    Ok(())
+}
+
 fn registration(view: &ClusterView, wanted: &RegisterArgs) -> anyhow::Result<RegisterSet> {
     let group = wanted.group.as_ref().map(|group| find_group(view, group)).transpose()?;
     Ok(RegisterSet {
@@ -520,7 +589,15 @@ fn registration(view: &ClusterView, wanted: &RegisterArgs) -> anyhow::Result<Reg
         auto_start: true,
         port: None,
         traffic: wire::traffic::Traffic { mode: wanted.mode.into(), ..wire::traffic::Traffic::default() },
-        front: wire::config::FrontConfig::default(),
+        front: FrontConfig {
+            nbd: (!wanted.export.is_empty()).then(|| NbdConfig {
+                unix: true,
+                addresses: wanted.export.clone(),
+                port: wanted.export_port,
+                tls: true,
+            }),
+            ..FrontConfig::default()
+        },
         replace: wanted.replace,
         lang: crate::change::Tongue::default(),
     })
@@ -630,7 +707,7 @@ fn set_operation(view: &ClusterView, command: &SetCommand) -> anyhow::Result<(Op
             (Operation::PaceRebuild { set, turn }, true)
         }
         SetCommand::Release { confirm, .. } => (Operation::ReleaseSet { set }, *confirm),
-        SetCommand::Register(_) | SetCommand::Mode { .. } => {
+        SetCommand::Register(_) | SetCommand::Mode { .. } | SetCommand::Certificate { .. } => {
             anyhow::bail!("a change of the configuration is no operation on a set")
         }
     })

@@ -373,7 +373,7 @@ fn export(set: &wire::config::SetConfig, data: &DataDir) -> Option<disk::ExportO
     let nbd = set.front.nbd.as_ref()?;
     let unix = nbd.unix.then(|| data.file(&format!("run/set-{}.nbd", set.id.0)));
     let tcp = nbd.addresses.iter().map(|address| (*address, nbd.port).into()).collect();
-    Some(disk::ExportOptions { name: set.name.clone(), unix, tcp })
+    Some(disk::ExportOptions { name: set.name.clone(), unix, tcp, tls: nbd.tls })
 }
 
 fn points_of(config: &ClusterConfig, set: SetId) -> Vec<String> {

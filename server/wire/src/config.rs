@@ -125,18 +125,30 @@ impl Default for FrontConfig {
 pub struct NbdConfig {
     /// Serve it on the unix socket `run/set-N.nbd` in the server's data folder, for root only.
     pub unix: bool,
-    /// Addresses to serve it at, such as a floating IP of the group; none: not over TCP. There is no TLS and no password:
-    /// whoever reaches the port can read and write the set. For trusted networks only.
+    /// Addresses to serve it at, such as a floating IP of the group; none: not over TCP.
     #[serde(default)]
     pub addresses: Vec<std::net::IpAddr>,
     /// TCP port at these addresses.
     #[serde(default = "nbd_port")]
     pub port: u16,
+    /// Over TCP, TLS 1.3 to clients with a certificate of the set's own (`futago set certificate`). In clear whoever reaches
+    /// the port can read and write the set: on loopback only ([`PLAIN_EXPORT`]).
+    #[serde(default = "yes")]
+    pub tls: bool,
 }
 
+/// Number of the refusal of an export in clear beyond loopback.
+pub const PLAIN_EXPORT: u16 = 3_230;
+
 /// The protocol's registered port.
+pub const NBD_PORT: u16 = 10_809;
+
 fn nbd_port() -> u16 {
-    10_809
+    NBD_PORT
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// One failover group (B1).
@@ -328,6 +340,13 @@ impl ClusterConfig {
                 field("nbd.addresses"),
                 format!("at most {} addresses", limits::EXPORT_ADDRESSES_MAX),
             ));
+        }
+        if let Some(address) = nbd.addresses.iter().find(|address| !nbd.tls && !address.is_loopback()) {
+            let remedy = format!(
+                "switch it on, or serve the export on loopback or the unix socket only: at {address} whoever reaches the \
+                 port could read and write the set in clear. M-{PLAIN_EXPORT}"
+            );
+            faults.push(fault(field("nbd.tls"), remedy));
         }
         let link = self.sets.iter().any(|other| other.port == nbd.port);
         let twice = self.sets[..i].iter().filter_map(|other| other.front.nbd.as_ref());

@@ -1,11 +1,12 @@
 //! Threads that bring an authenticated connection to the twin about: one dials or listens, short-lived ones shake hands.
 
 use super::handshake::{End, Identity, Key, Line, Stranger, shake};
-use super::tls::Tls;
+use super::tls;
 use crate::inbox::{Outbox, Outcome};
 use crate::limits::{
     BACK_OFF, DIAL, HANDSHAKE, HANDSHAKES_MAX, LANE_AGAIN, LANES_MAX, LASTING, LISTEN_AGAIN, STACK_BYTES,
 };
+use crate::tls::Tls;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::io;
@@ -118,7 +119,7 @@ fn greet(meeting: &Meeting, mut stream: TcpStream, end: End, line: Line) -> Resu
     stream.set_read_timeout(Some(HANDSHAKE))?;
     stream.set_write_timeout(Some(HANDSHAKE))?;
     let line = shake(&mut stream, end, (meeting.me, meeting.twin), line, &meeting.key, random()?)?;
-    let tls = line.encrypt.then(|| Tls::shake(&mut stream, end, &meeting.key)).transpose()?;
+    let tls = line.encrypt.then(|| tls::shake(&mut stream, end, &meeting.key)).transpose()?;
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
     Ok((stream, line, tls))

@@ -1,10 +1,10 @@
 //! The authenticated stream to the twin inside the loop: frames in and out, one send under way, payloads into slots.
 
-use super::tls::{RECORD_BYTES, Tls};
 use crate::limits::{OUTGOING_MAX, SEND_BYTES, SEND_FRAMES, SMALL_BYTES, STAGING_BYTES};
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
 use crate::ring::{Piece, Ring};
+use crate::tls::{RECORD_BYTES, Tls};
 use crate::token::Token;
 use peer::block::{Frame, FrameFault, HEADER_BYTES, Header, checksum, decode_body, decode_header, encode};
 use rustix::net::{Shutdown, shutdown};

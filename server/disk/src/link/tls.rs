@@ -2,11 +2,11 @@
 //! derive, and accept no other: mutual authentication without certificates to renew.
 
 use super::handshake::{End, Key, Stranger};
-use crate::ring::Piece;
+use crate::tls::{Tls, pkcs8};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, ClientConnection, Resumption};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, ServerConnection};
 use rustls::sign::CertifiedKey;
@@ -20,22 +20,8 @@ use std::sync::Arc;
 
 /// Separates the derived key from all other uses of the cluster key.
 const CONTEXT: &[u8] = b"futago block link tls key 1";
-/// What stands before the 32 bytes of an Ed25519 seed in PKCS#8 (RFC 8410).
-const PKCS8: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// TLS wants a name; nobody looks it up, the key decides.
 const NAME: &str = "twin.futago.invalid";
-/// Most plaintext that can lie undelivered in the connection: one record.
-pub(crate) const RECORD_BYTES: usize = 18 * 1024;
-
-/// The state of one connection.
-pub(crate) struct Tls(Connection);
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.write_str("Tls")
-    }
-}
 
 #[derive(Debug)]
 struct Pinned {
@@ -147,8 +133,7 @@ impl ClientCertVerifier for Pinned {
 
 fn connection(key: &Key, end: End) -> Result<Connection, Error> {
     let provider = Arc::new(ring::default_provider());
-    let seed = key.derive(CONTEXT);
-    let pkcs8 = PrivatePkcs8KeyDer::from([PKCS8.as_slice(), &seed].concat());
+    let pkcs8 = pkcs8(key.derive(CONTEXT));
     let signer = ring::sign::any_eddsa_type(&pkcs8)?;
     let public = signer.public_key().ok_or(Error::General("a key without its public half".into()))?.to_vec();
     let mine = Arc::new(CertifiedKey::new(vec![CertificateDer::from(public.clone())], signer));
@@ -174,61 +159,13 @@ fn connection(key: &Key, end: End) -> Result<Connection, Error> {
     })
 }
 
-impl Tls {
-    /// The handshake over a stream whose reads and writes are bounded in time by the caller.
-    ///
-    /// # Errors
-    /// The other end is silent or shows another key.
-    pub(crate) fn shake(stream: &mut (impl Read + Write), end: End, key: &Key) -> Result<Self, Stranger> {
-        let mut connection = connection(key, end).map_err(io::Error::other)?;
-        // What waits is bounded by the queue of frames.
-        connection.set_buffer_limit(None);
-        while connection.is_handshaking() || connection.wants_write() {
-            connection.complete_io(stream)?;
-        }
-        Ok(Tls(connection))
-    }
-
-    /// Encrypts what is to be sent.
-    ///
-    /// # Errors
-    /// The connection is of no further use.
-    pub(crate) fn seal(&mut self, pieces: &[Piece]) -> io::Result<Vec<u8>> {
-        let mut out = Vec::new();
-        for piece in pieces {
-            self.0.writer().write_all(&piece.head)?;
-            if let Some((data, bytes)) = &piece.data {
-                self.0.writer().write_all(data.bytes().get(bytes.clone()).unwrap_or_default())?;
-            }
-        }
-        while self.0.wants_write() {
-            self.0.write_tls(&mut out)?;
-        }
-        Ok(out)
-    }
-
-    /// Decrypts what was received; gives how many bytes of `into` it filled. `into` must have room for the bytes given and
-    /// [`RECORD_BYTES`] more.
-    ///
-    /// # Errors
-    /// Not what the twin sent, or no room.
-    pub(crate) fn open(&mut self, mut received: &[u8], into: &mut [u8]) -> io::Result<usize> {
-        let mut got = 0;
-        loop {
-            let taken = if received.is_empty() { 0 } else { self.0.read_tls(&mut received)? };
-            let state = self.0.process_new_packets().map_err(io::Error::other)?;
-            let waits = state.plaintext_bytes_to_read();
-            let place = into.get_mut(got..got + waits).ok_or(io::ErrorKind::OutOfMemory)?;
-            self.0.reader().read_exact(place)?;
-            got += waits;
-            if received.is_empty() {
-                return Ok(got);
-            }
-            if taken == 0 && waits == 0 {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-        }
-    }
+/// The handshake over a stream whose reads and writes are bounded in time by the caller.
+///
+/// # Errors
+/// The other end is silent or shows another key.
+pub(crate) fn shake(stream: &mut (impl Read + Write), end: End, key: &Key) -> Result<Tls, Stranger> {
+    let connection = connection(key, end).map_err(io::Error::other)?;
+    Ok(Tls::shake(connection, stream)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! TLS between two ends of a socket pair: what is sealed arrives, what was touched does not, another key is refused.
 
 use super::*;
+use crate::ring::Piece;
+use crate::tls::RECORD_BYTES;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -10,11 +12,11 @@ fn meet(one: [u8; 32], two: [u8; 32]) -> (Result<Tls, Stranger>, Result<Tls, Str
         end.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     }
     let listener = std::thread::spawn(move || {
-        let tls = Tls::shake(&mut far, End::Listener, &Key::new(two));
+        let tls = shake(&mut far, End::Listener, &Key::new(two));
         // Kept until the other side has said what it thinks.
         (tls, far)
     });
-    let dialled = Tls::shake(&mut near, End::Dialler, &Key::new(one));
+    let dialled = shake(&mut near, End::Dialler, &Key::new(one));
     drop(near);
     (dialled, listener.join().unwrap().0)
 }

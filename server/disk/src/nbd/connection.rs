@@ -5,6 +5,7 @@ use crate::limits::{NBD_REQUESTS_MAX, NBD_STAGING_BYTES, NBD_STALL, SEND_BYTES, 
 use crate::pools::Pools;
 use crate::ring::memory::Buffer;
 use crate::ring::{Piece, Ring};
+use crate::tls::{RECORD_BYTES, Tls};
 use crate::token::Token;
 use rustix::net::{Shutdown, shutdown};
 use std::collections::VecDeque;
@@ -53,6 +54,8 @@ pub(crate) struct Connection {
     skip: u64,
     outgoing: VecDeque<Piece>,
     sending: bool,
+    /// Encrypted, with the buffer for what comes (away while the kernel receives into it).
+    tls: Option<(Box<Tls>, Option<Buffer>)>,
     /// Requests the core works on.
     pub under_way: usize,
     /// The client has said that it goes.
@@ -79,10 +82,19 @@ impl Connection {
             skip: 0,
             outgoing: VecDeque::new(),
             sending: false,
+            tls: None,
             under_way: 0,
             leaving: false,
             due: [None; 2],
         })
+    }
+
+    /// The same, encrypted from here on; what came behind the handshake is taken over. `None`: no memory, or nonsense came.
+    pub(crate) fn secured(mut self, mut tls: Tls) -> Option<Self> {
+        self.end = tls.open(&[], self.staging.as_mut()?.bytes_mut()).ok()?;
+        self.hungry = self.end == 0;
+        self.tls = Some((Box::new(tls), Some(Buffer::new(NBD_STAGING_BYTES)?)));
+        Some(self)
     }
 
     /// Ends the connection for both directions; what is under way completes with an error.
@@ -206,7 +218,7 @@ impl Connection {
         }
         let token = Token::NbdReceive(self.serial);
         let socket = self.socket.clone();
-        if let Some(incoming) = &mut self.incoming {
+        if let Some(incoming) = self.incoming.as_mut().filter(|_| self.tls.is_none()) {
             let whole = incoming.request.length as usize;
             if whole - incoming.got > SMALL_BYTES
                 && let Some(buffer) = incoming.buffer.take()
@@ -220,6 +232,15 @@ impl Connection {
         staging.bytes_mut().copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
+        if let Some((_, raw)) = &mut self.tls {
+            self.staging = Some(staging);
+            let room = NBD_STAGING_BYTES.saturating_sub(self.end + RECORD_BYTES);
+            if let Some(raw) = raw.take_if(|_| room > 0) {
+                self.receiving = true;
+                ring.receive(token, socket.as_fd(), raw, (0, room), false);
+            }
+            return;
+        }
         self.receiving = true;
         ring.receive(token, socket.as_fd(), staging, (self.end, NBD_STAGING_BYTES), false);
     }
@@ -228,6 +249,18 @@ impl Connection {
     pub(crate) fn received(&mut self, result: Result<usize, i32>, buffer: Option<Buffer>) -> bool {
         self.receiving = false;
         let length = result.unwrap_or(0);
+        if let Some((tls, raw)) = &mut self.tls {
+            let opened = match (&buffer, &mut self.staging) {
+                (Some(sealed), Some(staging)) => {
+                    let place = staging.bytes_mut().get_mut(self.end..).unwrap_or_default();
+                    tls.open(sealed.first(length), place)
+                }
+                _ => Ok(0),
+            };
+            *raw = buffer;
+            self.end += *opened.as_ref().unwrap_or(&0);
+            return length > 0 && opened.is_ok();
+        }
         match &mut self.incoming {
             Some(incoming) if incoming.buffer.is_none() => {
                 incoming.buffer = buffer;
@@ -267,9 +300,17 @@ impl Connection {
             }
             count += 1;
         }
+        let mut pieces: Vec<Piece> = self.outgoing.drain(..count).collect();
+        if let Some((tls, _)) = &mut self.tls {
+            let Ok(head) = tls.seal(&pieces) else {
+                // Ended with those that are late.
+                self.due[1] = Some(Instant::now());
+                return;
+            };
+            pieces = vec![Piece { head, data: None }];
+        }
         self.sending = true;
         self.due[1] = Some(Instant::now() + NBD_STALL);
-        let pieces = self.outgoing.drain(..count).collect();
         ring.send(Token::NbdSend(self.serial), self.socket.clone(), pieces);
     }
 

@@ -4,7 +4,10 @@
 
 use super::wire::{Agreed, BLOCK_MAX, BLOCK_MIN};
 use crate::limits::{NBD_OPTION_BYTES_MAX, NBD_OPTIONS_MAX};
+use crate::tls::{Over, Tls};
+use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 const HELLO: [u8; 18] = *b"NBDMAGICIHAVEOPT\x00\x03";
 const OPTION_MAGIC: [u8; 8] = *b"IHAVEOPT";
@@ -16,6 +19,7 @@ const CLIENT_NO_ZEROES: u32 = 2;
 const EXPORT_NAME: u32 = 1;
 const ABORT: u32 = 2;
 const LIST: u32 = 3;
+const STARTTLS: u32 = 5;
 const INFO: u32 = 6;
 const GO: u32 = 7;
 const STRUCTURED_REPLY: u32 = 8;
@@ -27,6 +31,7 @@ const SERVER: u32 = 2;
 const INFORMATION: u32 = 3;
 const UNSUPPORTED: u32 = 0x8000_0001;
 const INVALID: u32 = 0x8000_0003;
+const TLS_WANTED: u32 = 0x8000_0005;
 const UNKNOWN: u32 = 0x8000_0006;
 const TOO_BIG: u32 = 0x8000_0009;
 
@@ -68,24 +73,58 @@ pub(crate) enum Ended {
 /// What follows an option.
 enum Next {
     Option,
+    /// The TLS handshake.
+    Secure,
     Enter,
 }
 
-/// Negotiates until the client enters the export.
+/// How the options are spoken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// In clear, to the end.
+    Plain,
+    /// In clear, and nothing but the way out of it is answered (the protocol's mode FORCEDTLS).
+    Bare,
+    /// Over TLS.
+    Secured,
+}
+
+/// Negotiates until the client enters the export: with `tls` only over TLS, as a client that has shown its certificate.
 ///
 /// # Errors
 /// It does not.
-pub(crate) fn negotiate<S: Read + Write>(stream: &mut S, export: &Export) -> Result<Agreed, Ended> {
+pub(crate) fn negotiate<S: Read + Write>(
+    stream: &mut S,
+    export: &Export,
+    tls: Option<&Arc<ServerConfig>>,
+) -> Result<(Agreed, Option<Tls>), Ended> {
     stream.write_all(&HELLO)?;
     let flags = u32::from_be_bytes(take(stream)?);
     if flags & !(CLIENT_FIXED | CLIENT_NO_ZEROES) != 0 {
         return Err(Ended::Protocol("unknown client flags"));
     }
-    let mut talk =
-        Talk { stream, export, agreed: Agreed::default(), no_zeroes: flags & CLIENT_NO_ZEROES != 0 };
+    let no_zeroes = flags & CLIENT_NO_ZEROES != 0;
+    let Some(tls) = tls else { return Ok((talk(stream, export, Stage::Plain, no_zeroes)?, None)) };
+    talk(stream, export, Stage::Bare, no_zeroes)?;
+    let connection = ServerConnection::new(tls.clone()).map_err(io::Error::other)?;
+    let mut tls = Tls::shake(connection, stream)?;
+    // What was agreed in clear counts for nothing: anybody may have said it.
+    let agreed = talk(&mut Over { tls: &mut tls, stream }, export, Stage::Secured, no_zeroes)?;
+    Ok((agreed, Some(tls)))
+}
+
+/// Options until this stage is over.
+fn talk<S: Read + Write>(
+    stream: &mut S,
+    export: &Export,
+    stage: Stage,
+    no_zeroes: bool,
+) -> Result<Agreed, Ended> {
+    let mut talk = Talk { stream, export, stage, agreed: Agreed::default(), no_zeroes };
     for _ in 0..NBD_OPTIONS_MAX {
-        if let Next::Enter = talk.option()? {
-            return Ok(talk.agreed);
+        match talk.option()? {
+            Next::Option => {}
+            Next::Secure | Next::Enter => return Ok(talk.agreed),
         }
     }
     Err(Ended::Protocol("too many options"))
@@ -100,6 +139,7 @@ fn take<const N: usize>(stream: &mut impl Read) -> io::Result<[u8; N]> {
 struct Talk<'a, S> {
     stream: &'a mut S,
     export: &'a Export,
+    stage: Stage,
     agreed: Agreed,
     no_zeroes: bool,
 }
@@ -119,6 +159,10 @@ impl<S: Read + Write> Talk<'_, S> {
         let mut data = vec![0; length as usize];
         self.stream.read_exact(&mut data)?;
         match option {
+            STARTTLS => self.start_tls(&data),
+            // The option has no answer but the end of the connection.
+            EXPORT_NAME if self.stage == Stage::Bare => Err(Ended::Protocol("TLS is wanted")),
+            _ if self.stage == Stage::Bare && option != ABORT => self.done(option, TLS_WANTED),
             EXPORT_NAME => self.export_name(&data),
             ABORT => {
                 self.answer(option, ACK, &[])?;
@@ -148,6 +192,17 @@ impl<S: Read + Write> Talk<'_, S> {
     fn done(&mut self, option: u32, kind: u32) -> Result<Next, Ended> {
         self.answer(option, kind, &[])?;
         Ok(Next::Option)
+    }
+
+    fn start_tls(&mut self, data: &[u8]) -> Result<Next, Ended> {
+        match self.stage {
+            Stage::Plain => self.done(STARTTLS, UNSUPPORTED),
+            Stage::Bare if data.is_empty() => {
+                self.answer(STARTTLS, ACK, &[])?;
+                Ok(Next::Secure)
+            }
+            Stage::Bare | Stage::Secured => self.done(STARTTLS, INVALID),
+        }
     }
 
     fn is_ours(&self, name: &[u8]) -> bool {

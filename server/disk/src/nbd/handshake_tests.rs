@@ -65,7 +65,8 @@ fn talk(flags: u32, options: &[Vec<u8>]) -> (Result<Agreed, String>, Vec<Answer>
     let mut says = flags.to_be_bytes().to_vec();
     options.iter().for_each(|option| says.extend_from_slice(option));
     let mut client = Client { says: Cursor::new(says), hears: Vec::new() };
-    let result = negotiate(&mut client, &export()).map_err(|ended| ended.to_string());
+    let result = negotiate(&mut client, &export(), None);
+    let result = result.map(|(agreed, _)| agreed).map_err(|ended| ended.to_string());
     let mut answers = Vec::new();
     let mut rest = client.hears.strip_prefix(&HELLO[..]).unwrap();
     while let Some(after) = rest.strip_prefix(&REPLY_MAGIC.to_be_bytes()[..]) {
@@ -120,7 +121,7 @@ fn each_option_has_its_answer() {
     assert_eq!(kinds(&[option(GO, &go("other", &[]))]), [UNKNOWN]);
     assert_eq!(kinds(&[option(GO, b"\0\0\0\x09data\0\0")]), [INVALID]);
     assert_eq!(kinds(&[option(GO, b"\0\0\0\0\0\x01\0\0more")]), [INVALID]);
-    assert_eq!(kinds(&[option(5, &[])]), [UNSUPPORTED], "no TLS");
+    assert_eq!(kinds(&[option(5, &[])]), [UNSUPPORTED], "no TLS on the unix socket");
     assert_eq!(kinds(&[option(99, b"what")]), [UNSUPPORTED]);
     // Contexts need chunks.
     assert_eq!(kinds(&[option(LIST_META_CONTEXT, &queries("", &[]))]), [INVALID]);
@@ -181,7 +182,7 @@ fn bytes_of_chance_never_panic_and_get_no_more_than_bounded_answers() {
         let mut says = vec![0, 0, 0, 3];
         options.iter().for_each(|option| says.extend_from_slice(option));
         let mut client = Client { says: Cursor::new(says), hears: Vec::new() };
-        let _ = negotiate(&mut client, &export());
+        let _ = negotiate(&mut client, &export(), None);
         assert!(client.hears.len() < 2048);
     }
 }

@@ -6,11 +6,13 @@ use crate::inbox::{Outbox, Outcome};
 use crate::limits::{NBD_CONNECTIONS_MAX, NBD_HANDSHAKE, NBD_HANDSHAKES_MAX, STACK_BYTES};
 use crate::options::ExportOptions;
 use crate::ring::Ring;
+use crate::tls::Tls;
 use crate::token::Token;
 use rustix::net::sockopt::{Timeout, set_ip_freebind, set_socket_keepalive, set_socket_reuseaddr};
 use rustix::net::sockopt::{set_socket_timeout, set_tcp_nodelay};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use rustls::ServerConfig;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -21,17 +23,21 @@ use std::time::{Duration, Instant};
 /// Connections that wait to be accepted: more than the loop lets stand between two turns.
 const BACKLOG: i32 = 16;
 
+/// Who has entered: what was agreed, and the encryption.
+pub(crate) type Client = (OwnedFd, Agreed, Option<Tls>);
+
 /// A handshake's end.
 #[derive(Debug)]
 pub(crate) struct Entered {
     term: u32,
-    result: Result<(OwnedFd, Agreed), Ended>,
+    result: Result<Client, Ended>,
 }
 
 /// The listeners of an export.
 pub(crate) struct Door {
     options: ExportOptions,
     export: Arc<Export>,
+    tls: Option<Arc<ServerConfig>>,
     outbox: Outbox,
     listeners: Vec<OwnedFd>,
     /// Counts openings: what an earlier one let in is not taken any more.
@@ -40,9 +46,16 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(options: ExportOptions, size: u64, preferred: u32, outbox: Outbox) -> Self {
+    /// With `tls`, clients on TCP must speak it; those on the unix socket are root's own.
+    pub(crate) fn new(
+        options: ExportOptions,
+        size: u64,
+        preferred: u32,
+        tls: Option<Arc<ServerConfig>>,
+        outbox: Outbox,
+    ) -> Self {
         let export = Export { name: options.name.clone(), size, preferred };
-        Door { options, export: Arc::new(export), outbox, listeners: Vec::new(), term: 0, handshakes: 0 }
+        Door { options, export: Arc::new(export), tls, outbox, listeners: Vec::new(), term: 0, handshakes: 0 }
     }
 
     /// Listens at every configured place.
@@ -79,7 +92,9 @@ impl Door {
         let name = &self.export.name;
         let unix =
             self.options.unix.iter().map(|path| format!("nbd+unix:///{name}?socket={}", path.display()));
-        unix.chain(self.options.tcp.iter().map(|address| format!("nbd://{address}/{name}"))).collect()
+        let scheme = if self.tls.is_some() { "nbds" } else { "nbd" };
+        let tcp = self.options.tcp.iter().map(|address| format!("{scheme}://{address}/{name}"));
+        unix.chain(tcp).collect()
     }
 
     /// Lets in who waits, as far as there is room.
@@ -101,9 +116,12 @@ impl Door {
                 continue;
             }
             let (export, outbox) = (self.export.clone(), self.outbox.clone());
+            // The unix socket's listener is the first.
+            let unix = self.options.unix.is_some() && index == 0;
+            let tls = self.tls.clone().filter(|_| !unix);
             let thread = std::thread::Builder::new().name("nbd".into()).stack_size(STACK_BYTES);
             let started = thread.spawn(move || {
-                let result = meet(socket, &export);
+                let result = meet(socket, &export, tls.as_ref());
                 outbox.put(Outcome::NbdEntered(Entered { term, result }));
             });
             self.handshakes += usize::from(started.is_ok());
@@ -111,7 +129,7 @@ impl Door {
     }
 
     /// The client that a handshake let in.
-    pub(crate) fn entered(&mut self, entered: Entered) -> Option<(OwnedFd, Agreed)> {
+    pub(crate) fn entered(&mut self, entered: Entered) -> Option<Client> {
         self.handshakes = self.handshakes.saturating_sub(1);
         match entered.result {
             Ok(client) => Some(client).filter(|_| entered.term == self.term),
@@ -149,16 +167,16 @@ fn listen_tcp(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn meet(socket: OwnedFd, export: &Export) -> Result<(OwnedFd, Agreed), Ended> {
+fn meet(socket: OwnedFd, export: &Export, tls: Option<&Arc<ServerConfig>>) -> Result<Client, Ended> {
     // Neither exists on a unix socket. A client whose host died is found out by the kernel.
     let _ = set_tcp_nodelay(&socket, true);
     let _ = set_socket_keepalive(&socket, true);
     let mut timed = Timed { socket, end: Instant::now() + NBD_HANDSHAKE };
-    let agreed = negotiate(&mut timed, export)?;
+    let (agreed, tls) = negotiate(&mut timed, export, tls)?;
     for side in [Timeout::Recv, Timeout::Send] {
         set_socket_timeout(&timed.socket, side, None).map_err(io::Error::from)?;
     }
-    Ok((timed.socket, agreed))
+    Ok((timed.socket, agreed, tls))
 }
 
 /// A socket on which everything together must be over by an instant.

@@ -1,12 +1,13 @@
 //! The NBD export: an active set served to virtual machines and tools over a unix socket and TCP, beside the block device.
 //!
-//! There only while the set is active; gone with a fence. Whoever can connect can read and write: the unix socket is for
-//! root, TCP is served on configured addresses only and is meant for trusted networks (no TLS). A client of a killed disk
-//! process is disconnected and connects again to its successor.
+//! There only while the set is active; gone with a fence. Who is let in can read and write: the unix socket is for root; TCP
+//! is served on configured addresses only, over TLS to clients with the set's papers ([`papers`]), in clear on loopback at
+//! most (`wire::config`). A client of a killed disk process is disconnected and connects again to its successor.
 
 pub(crate) mod connection;
 pub(crate) mod handshake;
 pub(crate) mod listen;
+pub(crate) mod papers;
 pub(crate) mod wire;
 
 use crate::front::{FrontEnd, Numbers, Rest, Taken, Wanted};
@@ -117,17 +118,22 @@ impl Nbd {
 
     /// A handshake is over.
     pub(crate) fn entered(&mut self, entered: Entered) {
-        let Some((socket, agreed)) = self.door.entered(entered) else { return };
+        let Some((socket, agreed, tls)) = self.door.entered(entered) else { return };
         if self.draining || self.connections.len() >= NBD_CONNECTIONS_MAX {
             return;
         }
         self.serials += 1;
-        match Connection::new(socket, self.serials, agreed, self.size) {
+        let client = Connection::new(socket, self.serials, agreed, self.size);
+        let client = match tls {
+            None => client,
+            Some(tls) => client.and_then(|client| client.secured(tls)),
+        };
+        match client {
             Some(connection) => {
                 self.connections.insert(self.serials, connection);
                 self.turns.push_back(self.serials);
             }
-            None => tracing::warn!("no memory for a client of the export"),
+            None => tracing::warn!("no memory for a client of the export, or it broke its encryption"),
         }
     }
 

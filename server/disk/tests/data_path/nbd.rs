@@ -1,9 +1,15 @@
 //! A small NBD client: the handshake with chunks, and one request after another or several at once.
 
+use disk::Papers;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 
 const OPTION_MAGIC: u64 = u64::from_be_bytes(*b"IHAVEOPT");
 
@@ -39,16 +45,47 @@ impl Client {
         Client::enter(Box::new(stream))
     }
 
+    /// Over TLS, with papers of the set, or with others.
+    pub fn secured(address: SocketAddr, papers: &Papers) -> io::Result<Client> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(super::host::PATIENCE))?;
+        let mut hello = [0; 18];
+        stream.read_exact(&mut hello)?;
+        stream.write_all(&3_u32.to_be_bytes())?;
+        let mut client = Client { stream: Box::new(stream.try_clone()?), cookie: 0, size: 0 };
+        client.option(5, &[])?;
+        let mut known = RootCertStore::empty();
+        known.add(CertificateDer::from_pem_slice(papers.authority.as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(known)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(papers.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(papers.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let tls = ClientConnection::new(Arc::new(config), address.ip().into()).unwrap();
+        client.stream = Box::new(StreamOwned::new(tls, stream));
+        client.negotiate()?;
+        Ok(client)
+    }
+
     fn enter(stream: Box<dyn Wire>) -> io::Result<Client> {
         let mut client = Client { stream, cookie: 0, size: 0 };
         let hello: [u8; 18] = client.take()?;
         assert!(hello.starts_with(b"NBDMAGICIHAVEOPT"));
         client.stream.write_all(&3_u32.to_be_bytes())?;
-        client.option(8, &[])?;
-        // GO by the empty name, wanting nothing more.
-        client.option(7, &[0; 6])?;
-        assert!(client.size > 0, "no export told");
+        client.negotiate()?;
         Ok(client)
+    }
+
+    fn negotiate(&mut self) -> io::Result<()> {
+        self.option(8, &[])?;
+        // GO by the empty name, wanting nothing more.
+        self.option(7, &[0; 6])?;
+        assert!(self.size > 0, "no export told");
+        Ok(())
     }
 
     fn option(&mut self, number: u32, data: &[u8]) -> io::Result<()> {
@@ -68,7 +105,7 @@ impl Client {
                     self.size = u64::from_be_bytes(data[2..10].try_into().unwrap());
                 }
                 3 => {}
-                other => panic!("option {number} answered {other:x}"),
+                other => return Err(io::Error::other(format!("option {number} answered {other:x}"))),
             }
         }
     }

@@ -371,6 +371,16 @@ mod tests {
         same.backing[1] = "/one2".into();
         has(fields(&same, 1 << 20), "backing[1]");
         has(fields(&order("two"), 7), "size");
+        let export = |address: &str, tls: bool| {
+            let front = serde_json::json!({
+                "device": true, "nbd": { "unix": false, "addresses": [address], "tls": tls },
+            });
+            fields(&RegisterSet { front: serde_json::from_value(front).unwrap(), ..order("x") }, 1 << 20)
+        };
+        has(export("192.0.2.9", false), "front.nbd.tls");
+        for right in [export("192.0.2.9", true), export("127.0.0.1", false), export("::1", false)] {
+            assert!(!right.iter().any(|field| field.starts_with("front")), "{right:?}");
+        }
         has(fields(&RegisterSet { name: "no name".into(), ..order("x") }, 1 << 20), "name");
         has(fields(&RegisterSet { group_name: Some("a b".into()), ..order("x") }, 1 << 20), "group_name");
         has(fields(&RegisterSet { mount: Some("srv".into()), ..order("x") }, 1 << 20), "mount");
