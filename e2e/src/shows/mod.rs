@@ -112,7 +112,7 @@ const SHOWS: &[Show] = &[
     },
     Show {
         name: "nbd",
-        claim: "the NBD export serves qemu, libnbd and fio over unix socket and TCP; both copies are what was written",
+        claim: "the NBD export serves qemu, libnbd and fio over unix socket and TLS; both copies are what was written",
         runs_program: true,
         run: nbd::run,
     },
