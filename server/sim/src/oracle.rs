@@ -131,16 +131,11 @@ impl Oracle {
 
     /// Drops candidates that a durable write rules out for ever.
     fn prune(&self, list: &mut Vec<WriteNumber>) {
-        let kept: Vec<WriteNumber> = list
-            .iter()
-            .copied()
-            .filter(|x| !list.iter().any(|w| self.is_durable(*w) && self.supersedes(*w, *x)))
-            .collect();
-        *list = kept;
-    }
-
-    fn is_durable(&self, write: WriteNumber) -> bool {
-        self.writes.get(&write).is_some_and(|w| w.durable)
+        // What was answered before the last of them began.
+        let durable = list.iter().filter_map(|w| self.writes.get(w)).filter(|w| w.durable);
+        let Some(last) = durable.map(|w| w.begun).max() else { return };
+        let ruled_out = |x: &Write| x.answered.is_some_and(|answered| answered < last);
+        list.retain(|x| !self.writes.get(x).is_some_and(ruled_out));
     }
 
     fn is_guaranteed(&self, write: WriteNumber) -> bool {
