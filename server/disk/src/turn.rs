@@ -186,12 +186,13 @@ impl Loop {
             while let Some(completion) = self.parts.ring.next() {
                 self.complete(completion);
             }
+            // The link first: its answers free the slots that the front end may be waiting for, and what came in while this
+            // process did not run is no silence.
+            self.serve_stream();
             let now = BootClock.now();
             if self.parts.core.next_deadline().is_some_and(|deadline| deadline <= now) {
                 self.feed(Input::DeadlineReached);
             }
-            // The link first: its answers free the slots that the front end may be waiting for.
-            self.serve_stream();
             self.serve_front();
             self.serve_export();
             if let Some(stream) = &mut self.stream {

@@ -71,6 +71,8 @@ pub struct Oracle {
     prunes: bool,
     /// Unanswered writes that another copy may hold, and when a holder began to serve without them.
     revenants: BTreeMap<WriteNumber, u64>,
+    /// Unanswered writes that a holder began to serve with, which another copy that counts may lack: none of them was read yet.
+    unread: BTreeSet<WriteNumber>,
 }
 
 impl Default for Oracle {
@@ -85,6 +87,7 @@ impl Default for Oracle {
             acknowledged: 0,
             prunes: true,
             revenants: BTreeMap::new(),
+            unread: BTreeSet::new(),
         }
     }
 }
@@ -212,6 +215,7 @@ impl Oracle {
     /// Both copies are equal and count as in sync: all that is there is on both.
     pub fn in_sync(&mut self) {
         self.revenants.clear();
+        self.unread.clear();
         for number in &self.volatile {
             if let Some(write) = self.writes.get_mut(number) {
                 write.copies = BOTH;
@@ -296,8 +300,9 @@ impl Oracle {
         Ok(())
     }
 
-    /// As `activated`, while a second copy counts as well that has everything answered and may hold unanswered writes that
-    /// this one lacks: should that copy be the next to serve, they may come back.
+    /// As `activated`, while a second copy counts as well that has everything answered. It may hold unanswered writes that this
+    /// one lacks: should that copy be the next to serve, they may come back. And it may lack unanswered ones that are here: those
+    /// bind nobody until they are read, which they may not be before both have them.
     ///
     /// # Errors
     /// The first sector with a content that no history allows.
@@ -310,8 +315,25 @@ impl Oracle {
         let open = self.writes.iter().filter(|(_, w)| w.answered.is_none() && w.begun <= opened);
         let open: Vec<WriteNumber> = open.map(|(number, _)| *number).collect();
         self.activated(copies, opened, content)?;
-        self.revenants.extend(open.into_iter().map(|number| (number, opened)));
+        for number in open {
+            self.revenants.insert(number, opened);
+            if let Some(write) = self.writes.get_mut(&number).filter(|write| write.answered.is_some()) {
+                write.copies = 0;
+                self.unread.insert(number);
+            }
+        }
         Ok(())
+    }
+
+    /// A read gave these sectors, from copies that count: what was open is the truth from here on.
+    pub fn read(&mut self, sector: u64, values: &[u64], copies: Hosts) {
+        for (sector, value) in (sector..).zip(values) {
+            if let Some(number) = write_of(sector, *value).filter(|number| self.unread.remove(number))
+                && let Some(write) = self.writes.get_mut(&number)
+            {
+                write.copies = copies;
+            }
+        }
     }
 
     /// Whether a value is of a write that may come back, and nothing binding was begun since it was passed over.
@@ -422,6 +444,22 @@ mod tests {
         let begun = oracle.begun();
         assert!(oracle.check_read(0, &[token(first, 0)], begun).is_err());
         assert_eq!(oracle.check_read(0, &[token(unknown, 0)], begun), Ok(()));
+    }
+
+    #[test]
+    fn an_unanswered_write_that_another_copy_may_lack_binds_when_it_is_read() {
+        for read in [false, true] {
+            let mut oracle = Oracle::default();
+            let _ = written(&mut oracle, BOTH);
+            let unknown = oracle.write_begun(0, 1, false);
+            let opened = oracle.begun();
+            assert_eq!(oracle.activated_beside(1, opened, |s| token(unknown, s)), Ok(()));
+            if read {
+                oracle.read(0, &[token(unknown, 0)], BOTH);
+            }
+            oracle.restricted(2, 0);
+            assert_eq!(activate(&mut oracle, 2, |s| token(WriteNumber(1), s)).is_err(), read);
+        }
     }
 
     #[test]

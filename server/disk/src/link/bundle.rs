@@ -275,25 +275,23 @@ impl Bundle {
         }
     }
 
-    /// Asks the kernel, every [`LANE_BEAT`], what came over the lanes that have told nothing for as long: whether it was part of a
-    /// frame, that is. A slow line is not a silent one.
+    /// Whether something came since the last look, of which there is one every [`LANE_BEAT`]. The kernel is asked as well: what came
+    /// may be part of a frame, or wait for one on another lane. A slow line is not a silent one.
     pub(crate) fn hears(&mut self) -> bool {
         let now = Instant::now();
         if now < self.listens {
             return false;
         }
+        let before = self.listens.checked_sub(LANE_BEAT);
         self.listens = now + LANE_BEAT;
-        let mut heard = false;
         for lane in self.lanes.iter_mut().flatten() {
-            let age = now.saturating_duration_since(lane.heard);
-            if age >= LANE_BEAT
+            if now.saturating_duration_since(lane.heard) >= LANE_BEAT
                 && let Some(at) = lane.stream.silent_for().and_then(|silent| now.checked_sub(silent))
-                && at > lane.heard
             {
-                (lane.heard, heard) = (at, true);
+                lane.heard = lane.heard.max(at);
             }
         }
-        heard
+        self.lanes.iter().flatten().any(|lane| before.is_none_or(|before| lane.heard >= before))
     }
 
     /// A lane from which nothing comes while another lives: its cable is cut. By its serial.

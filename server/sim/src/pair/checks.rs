@@ -255,8 +255,13 @@ impl World {
     /// The first answer of a term: what the device held when it opened is the truth from then on.
     pub(super) fn check_first_answer(&mut self, side: usize) {
         // One that serves goes on through its twin when its own copy is left out.
-        let begins = self.sides[side].process.as_ref().is_some_and(|process| process.opened.is_some());
-        if !self.register.in_sync[side] && begins {
+        let Some(process) = &mut self.sides[side].process else { return };
+        if process.mirror.is_through() && !self.register.in_sync[side] {
+            // The twin's device is what it shows; what was open stays open.
+            process.opened = None;
+            return;
+        }
+        if !self.register.in_sync[side] && process.opened.is_some() {
             self.fail(format!("invariant 4: side {} serves and is not in sync", side + 1));
         }
         self.take_for_truth(side);

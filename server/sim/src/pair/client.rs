@@ -192,11 +192,11 @@ impl World {
                 self.oracle.flushed(begun);
                 None
             }
-            Kind::Read { first, begun } => self
-                .oracle
-                .check_read(first as u64, &request.values, begun)
-                .err()
-                .map(|wrong| format!("{wrong:?}")),
+            Kind::Read { first, begun } => {
+                let shown = self.oracle.check_read(first as u64, &request.values, begun);
+                self.oracle.read(first as u64, &request.values, in_sync);
+                shown.err().map(|wrong| format!("{wrong:?}"))
+            }
         };
         if let Some(wrong) = wrong {
             self.fail(format!("invariant 3: side {} answers {number:?}: {wrong}", side + 1));
