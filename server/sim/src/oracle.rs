@@ -61,7 +61,7 @@ pub struct Oracle {
     /// The order of events: begun, answered, flush begun.
     tick: u64,
     next: u64,
-    writes: BTreeMap<WriteNumber, Write>,
+    writes: Writes,
     /// Answered, not yet durable.
     volatile: BTreeSet<WriteNumber>,
     /// Candidates of each sector in the order of their issue.
@@ -75,13 +75,36 @@ pub struct Oracle {
     unread: BTreeSet<WriteNumber>,
 }
 
+/// Every write of the run, by its number: they are given one after another, and none is dropped.
+#[derive(Debug)]
+struct Writes(Vec<Write>);
+
+impl Writes {
+    fn get(&self, number: &WriteNumber) -> Option<&Write> {
+        self.0.get(usize::try_from(number.0).ok()?)
+    }
+
+    fn get_mut(&mut self, number: &WriteNumber) -> Option<&mut Write> {
+        self.0.get_mut(usize::try_from(number.0).ok()?)
+    }
+
+    /// Drops candidates that a durable write rules out for ever.
+    fn prune(&self, list: &mut Vec<WriteNumber>) {
+        // What was answered before the last of them began.
+        let durable = list.iter().filter_map(|w| self.get(w)).filter(|w| w.durable);
+        let Some(last) = durable.map(|w| w.begun).max() else { return };
+        let ruled_out = |x: &Write| x.answered.is_some_and(|answered| answered < last);
+        list.retain(|x| !self.get(x).is_some_and(ruled_out));
+    }
+}
+
 impl Default for Oracle {
     fn default() -> Self {
         let zeros = Write { begun: 0, answered: Some(0), zeroes: true, copies: BOTH, lost: 0, durable: true };
         Oracle {
             tick: 0,
             next: 1,
-            writes: BTreeMap::from([(WriteNumber(0), zeros)]),
+            writes: Writes(vec![zeros]),
             volatile: BTreeSet::new(),
             sectors: BTreeMap::new(),
             acknowledged: 0,
@@ -101,7 +124,7 @@ impl Oracle {
 
     /// A copy takes over that may lack anything by its user's choice: nothing is guaranteed until it shows what it has.
     pub fn forgive(&mut self) {
-        for (_, write) in self.writes.iter_mut().filter(|(number, _)| number.0 > 0) {
+        for write in self.writes.0.iter_mut().skip(1) {
             (write.copies, write.durable) = (0, false);
         }
         if let Some(zeros) = self.writes.get_mut(&WriteNumber(0)) {
@@ -120,25 +143,15 @@ impl Oracle {
         self.next += 1;
         let begun = self.tick();
         let write = Write { begun, answered: None, zeroes, copies: 0, lost: 0, durable: false };
-        self.writes.insert(number, write);
+        self.writes.0.push(write);
         for s in sector..sector + sectors {
-            let mut list = self.sectors.remove(&s).unwrap_or_else(|| vec![WriteNumber(0)]);
+            let list = self.sectors.entry(s).or_insert_with(|| vec![WriteNumber(0)]);
             if self.prunes && list.len() >= CANDIDATES {
-                self.prune(&mut list);
+                self.writes.prune(list);
             }
             list.push(number);
-            self.sectors.insert(s, list);
         }
         number
-    }
-
-    /// Drops candidates that a durable write rules out for ever.
-    fn prune(&self, list: &mut Vec<WriteNumber>) {
-        // What was answered before the last of them began.
-        let durable = list.iter().filter_map(|w| self.writes.get(w)).filter(|w| w.durable);
-        let Some(last) = durable.map(|w| w.begun).max() else { return };
-        let ruled_out = |x: &Write| x.answered.is_some_and(|answered| answered < last);
-        list.retain(|x| !self.writes.get(x).is_some_and(ruled_out));
     }
 
     fn is_guaranteed(&self, write: WriteNumber) -> bool {
@@ -194,7 +207,7 @@ impl Oracle {
                 write.copies &= !host;
             }
         }
-        for write in self.writes.values_mut().filter(|write| write.answered.is_none()) {
+        for write in self.writes.0.iter_mut().filter(|write| write.answered.is_none()) {
             write.lost |= host;
         }
     }
@@ -312,8 +325,8 @@ impl Oracle {
         opened: u64,
         content: impl Fn(u64) -> u64,
     ) -> Result<(), Wrong> {
-        let open = self.writes.iter().filter(|(_, w)| w.answered.is_none() && w.begun <= opened);
-        let open: Vec<WriteNumber> = open.map(|(number, _)| *number).collect();
+        let open = (0..).zip(&self.writes.0).filter(|(_, w)| w.answered.is_none() && w.begun <= opened);
+        let open: Vec<WriteNumber> = open.map(|(number, _)| WriteNumber(number)).collect();
         self.activated(copies, opened, content)?;
         for number in open {
             self.revenants.insert(number, opened);
