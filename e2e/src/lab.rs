@@ -35,11 +35,15 @@ pub struct Setup {
     pub backing: Option<&'static str>,
     /// Whether a server that was down recovers by itself.
     pub auto_recover: bool,
+    /// How soon a dead server is found, as the launcher's option names it.
+    pub timing: &'static str,
+    /// A second group of nothing but a floating IP.
+    pub address_group: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { size_mib: 128, backing: None, auto_recover: false }
+        Self { size_mib: 128, backing: None, auto_recover: false, timing: "default", address_group: false }
     }
 }
 
@@ -89,6 +93,10 @@ impl Lab {
         }
         if setup.auto_recover {
             launcher.arg("--auto-recover");
+        }
+        launcher.args(["--timing", setup.timing]);
+        if setup.address_group {
+            launcher.arg("--address-group");
         }
         let said =
             File::create(folder.path().join("launcher.out")).context("a file for what the demo says")?;

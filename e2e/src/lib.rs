@@ -12,6 +12,8 @@ pub mod leftovers;
 pub mod packages;
 pub mod page;
 pub mod paths;
+pub mod peers;
+pub mod probe;
 pub mod quorum;
 pub mod report;
 pub mod rig;

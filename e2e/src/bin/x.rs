@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => e2e::layers::main(rest),
         ["show", rest @ ..] => e2e::shows::main(rest),
         ["writer", rest @ ..] => e2e::writer::main(rest),
+        ["probe", rest @ ..] => e2e::probe::main(rest),
+        ["echo", rest @ ..] => e2e::probe::echo(rest),
         _ => {
             println!("{HELP}");
             return if matches!(words.as_slice(), ["help" | "--help" | "-h"]) {

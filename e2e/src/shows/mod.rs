@@ -4,6 +4,7 @@ mod counter_failover;
 mod cut_links;
 mod disk_kill;
 mod engine_sim;
+mod failover_gap;
 mod filesystems;
 mod first_light;
 mod mirror_copy;
@@ -169,6 +170,12 @@ const SHOWS: &[Show] = &[
         claim: "the whole cluster under 200,000 seeds without a violation; every bug put back is found, a failing run shrunk",
         runs_program: false,
         run: engine_sim::run,
+    },
+    Show {
+        name: "failover-gap",
+        claim: "power loss of the active server: milliseconds without service, default and fast, beside keepalived and Pacemaker",
+        runs_program: true,
+        run: failover_gap::run,
     },
     Show {
         name: "situations",

@@ -125,7 +125,13 @@ pub fn run(options: DiskOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shortest pause between two keep-alives of a block link: forty a second cost nothing that could be felt.
+const ALIVE_MIN: u64 = 25 * MILLIS;
+/// Shortest silence that ends a block link, however short the lease: a lane of two is given up sooner.
+const SILENT_MIN: u64 = 300 * MILLIS;
+
 fn config(options: &DiskOptions, cluster: [u8; 16]) -> MirrorConfig {
+    let usual = MirrorTiming::default();
     MirrorConfig {
         cluster,
         set: options.set,
@@ -133,10 +139,12 @@ fn config(options: &DiskOptions, cluster: [u8; 16]) -> MirrorConfig {
         incarnation: options.incarnation,
         timing: MirrorTiming {
             lease_us: options.lease_ms * MILLIS,
+            alive_us: (options.lease_ms * MILLIS / 13).clamp(ALIVE_MIN, usual.alive_us),
+            silent_us: (options.lease_ms * MILLIS * 6 / 13).clamp(SILENT_MIN, usual.silent_us),
             node_grace_us: options.node_grace_ms * MILLIS,
             io_limit_us: options.io_limit_ms * MILLIS,
             mode: options.mode,
-            ..MirrorTiming::default()
+            ..usual
         },
         hot_max: peer::block::HOT_MAX,
         faults: Faults::default(),

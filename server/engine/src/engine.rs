@@ -199,7 +199,7 @@ impl Engine {
             return;
         }
         let now = now.max(self.core.now);
-        if now.since(self.core.now) > timing::SLEPT {
+        if now.since(self.core.now) > self.core.timing.slept {
             self.core.woke = now;
         }
         self.core.now = now;
@@ -269,7 +269,7 @@ impl Engine {
 
     /// Restores what must hold after an input: silence and states judged, groups advanced, signs of life sent.
     fn restore(&mut self) {
-        let awake = self.core.now.since(self.core.woke) >= timing::WAKE_GRACE;
+        let awake = self.core.now.since(self.core.woke) >= self.core.timing.wake_grace;
         for link in self.core.links.iter_mut().filter(|_| awake) {
             link.tick(self.core.timing.link_lost, self.core.now);
         }

@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::group::{FenceCause, Fencing, Group, Readmission, Thing, role, set_is};
 use crate::plan::{Is, Target};
 use crate::sets::What;
-use crate::timing::{self, FENCE_BOUND};
+use crate::timing;
 use peer::control::{DiskOrder, Role};
 use std::collections::BTreeMap;
 use wire::alert::{EventKind, StepKind};
@@ -32,7 +32,9 @@ impl Group {
         let limit = if elsewhere { Some(Time(0)) } else { self.lease_limit() };
         // Going down in order before a lease was ever needed: only an active set or an address needs the right.
         match limit {
-            Some(limit) if core.now >= limit.plus(FENCE_BOUND) && (elsewhere || self.lease.is_some()) => {
+            Some(limit)
+                if core.now >= limit.plus(core.timing.fence_bound) && (elsewhere || self.lease.is_some()) =>
+            {
                 self.fence(core, FenceCause::RightLost);
             }
             Some(limit) if core.now >= limit && self.lease.is_some() => self.suspend(core),

@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::persist::{Forced, GroupRecord};
 use crate::plan::{Is, PlanStep, Seen, Target};
 use crate::register::{Acks, Register, RegisterValue};
-use crate::timing::{self, FENCE_BOUND};
+use crate::timing;
 use peer::cluster::Servers;
 use peer::control::Role;
 use peer::heartbeat::{Mode, Part, Wanted};
@@ -36,12 +36,14 @@ pub struct Address {
 /// A probe made while a promotion is being prepared: when the group gets there, it need not wait for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// None, or somebody answered: the step probes.
+    /// None: the step probes.
     No,
     /// Under way; answered by then.
     Asked(ActionId, Time),
     /// Nobody had the address at that time.
     Free(Time),
+    /// Somebody did, or the network was not there: the step probes.
+    Answered(Time),
 }
 
 /// A step under way.
@@ -421,7 +423,8 @@ impl Group {
     pub fn deadlines(&self, core: &Core) -> Vec<Time> {
         let mut all = vec![self.retry_at, self.repeat_at];
         if self.register.known().holder == Some(core.me) {
-            all.extend(self.lease_limit().into_iter().flat_map(|limit| [limit, limit.plus(FENCE_BOUND)]));
+            let bound = core.timing.fence_bound;
+            all.extend(self.lease_limit().into_iter().flat_map(|limit| [limit, limit.plus(bound)]));
         }
         all.extend(self.running.as_ref().map(|r| r.deadline));
         all.extend(self.promotion_at(core));
@@ -449,6 +452,7 @@ impl Group {
             self.fail_back(core);
             self.rebuild_for_twin(core);
         }
+        self.probe_suspicion(core);
         self.standing_orders(core);
         self.keep_addresses(core);
     }

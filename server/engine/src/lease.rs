@@ -3,7 +3,6 @@
 use crate::core::Core;
 use crate::group::Group;
 use crate::register::{Acks, Change};
-use crate::timing::{FENCE_BOUND, MARGIN};
 use peer::heartbeat::{Grant, Heartbeat};
 use std::collections::{BTreeMap, VecDeque};
 use wire::{GroupId, Time};
@@ -91,7 +90,7 @@ impl Group {
         if core.twin.reborn.is_some_and(|at| at > last) {
             return Time(0);
         }
-        last.plus(core.timing.lease + FENCE_BOUND + MARGIN)
+        last.plus(core.timing.lease + core.timing.fence_bound + core.timing.margin)
     }
 }
 

@@ -233,9 +233,7 @@ impl Core {
     /// Judges the twin's silence.
     pub fn judge_silence(&mut self) {
         let silent = self.twin_silent();
-        if self.twin.gone
-            || silent < self.timing.detect
-            || self.now.since(self.woke) < crate::timing::WAKE_GRACE
+        if self.twin.gone || silent < self.timing.detect || self.now.since(self.woke) < self.timing.wake_grace
         {
             return;
         }

@@ -12,12 +12,8 @@ use peer::cluster::{ClusterMessage, RegisterMessage};
 use peer::control::{DiskOrder, Role};
 use peer::heartbeat::{Mode, Part, Wanted};
 use wire::alert::EventKind;
-use wire::ids::MILLIS;
 use wire::view::ServerState;
 use wire::{NodeId, Time};
-
-/// The lease must last so much longer for re-admission to begin: its switch makes the lease count.
-const READMIT_LEASE: u64 = 400 * MILLIS;
 
 impl Group {
     /// Proposes what is due, repeats what is unanswered, gives up what is no longer wanted.
@@ -177,7 +173,7 @@ impl Group {
             Readmission::Idle => {}
         }
         let serves = self.target == Target::Up && self.running.is_none() || sets.is_empty();
-        let lease = self.lease.is_some_and(|until| until > core.now.plus(READMIT_LEASE));
+        let lease = self.lease.is_some_and(|until| until > core.now.plus(core.timing.readmit_lease));
         let there = (core.may_be_rebuilt(twin) || self.builds_from(core.me)) && core.twin_present();
         if !serves || !there || !lease || !sets.iter().all(equal) || core.now < self.retry_at {
             return None;

@@ -6,7 +6,7 @@ use crate::input::Party;
 use crate::register::{Acks, RegisterMessage};
 use crate::right::order_stop;
 use crate::sets::{GrantStop, What};
-use crate::timing::{self, FENCE_BOUND, step};
+use crate::timing::{self, step};
 use peer::cluster::ClusterMessage;
 use peer::control::{DiskOrder, Role};
 use wire::ids::MILLIS;
@@ -91,7 +91,7 @@ impl Group {
             return;
         }
         entry.lease_ordered = Some(until);
-        let order = DiskOrder::Lease { until, fence_after_us: FENCE_BOUND };
+        let order = DiskOrder::Lease { until, fence_after_us: core.timing.fence_bound };
         core.order(set, order, What::Lease, step::ORDER);
     }
 

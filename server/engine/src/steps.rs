@@ -113,10 +113,38 @@ impl Group {
         self.running = Some(Running { step, action, probed, deadline });
     }
 
-    /// Probes every address while the right to the group is being got (DESIGN 6, "the standby probes in advance").
+    /// As standby of a holder that is suspiciously silent: the addresses are probed before it is judged, so that nothing of
+    /// the takeover waits for that (DESIGN 6, "the standby probes in advance").
+    pub fn probe_suspicion(&mut self, core: &mut Core) {
+        let holds = self.register.known().holder == Some(core.twin_id);
+        let silent = core.twin_silent() >= core.timing.suspect && core.twin.heard.is_some();
+        if !holds || !silent || core.twin.gone || self.taking_over || !self.wanted.run {
+            return;
+        }
+        if core.config.group(self.id).is_some_and(|config| self.may_run_on(config, core.me)) {
+            let now = core.now;
+            self.probe(core, |probe| match probe {
+                Probe::Answered(at) => now.since(at) >= timing::PROBE_FRESH,
+                Probe::No | Probe::Asked(..) | Probe::Free(_) => true,
+            });
+        }
+    }
+
+    /// Probes every address while the right to the group is being got.
     pub fn probe_ahead(&mut self, core: &mut Core) {
-        let (group, until) = (self.id, core.now.plus(step::PROBE));
-        for address in self.addresses.iter_mut().filter(|a| a.is == Is::Absent) {
+        self.probe(core, |_| true);
+    }
+
+    /// Probes addresses that are not here, unless it is known or being asked that nobody has them.
+    fn probe(&mut self, core: &mut Core, wanted: impl Fn(Probe) -> bool) {
+        let (group, until, now) = (self.id, core.now.plus(step::PROBE), core.now);
+        let open = |probe: Probe| match probe {
+            Probe::Asked(_, until) => now >= until,
+            Probe::Free(at) => now.since(at) >= timing::PROBE_FRESH / 2,
+            Probe::No | Probe::Answered(_) => true,
+        };
+        let due = |a: &&mut Address| a.is == Is::Absent && open(a.probe) && wanted(a.probe);
+        for address in self.addresses.iter_mut().filter(due) {
             let id = core.perform(Step::ProbeAddress { group, address: address.ip }, step::PROBE);
             address.probe = Probe::Asked(id, until);
         }
@@ -126,7 +154,7 @@ impl Group {
     fn probed_ahead(&mut self, now: Time, id: ActionId, outcome: &Outcome) -> bool {
         let asked = |a: &&mut Address| matches!(a.probe, Probe::Asked(asked, _) if asked == id);
         let Some(address) = self.addresses.iter_mut().find(asked) else { return false };
-        address.probe = if *outcome == Outcome::Done { Probe::Free(now) } else { Probe::No };
+        address.probe = if *outcome == Outcome::Done { Probe::Free(now) } else { Probe::Answered(now) };
         true
     }
 
@@ -134,7 +162,11 @@ impl Group {
         self.addresses.iter().any(|a| a.ip == ip && matches!(a.probe, Probe::Asked(_, until) if now < until))
     }
 
+    /// Nobody has it: so a probe in advance found, or the other server gave it up in order just before.
     fn is_free(&self, ip: std::net::IpAddr, now: Time) -> bool {
+        if self.moving && !self.serving && now.since(self.turned) < timing::PROBE_FRESH {
+            return true;
+        }
         let fresh = |at: Time| now.since(at) < timing::PROBE_FRESH;
         self.addresses.iter().any(|a| a.ip == ip && matches!(a.probe, Probe::Free(at) if fresh(at)))
     }

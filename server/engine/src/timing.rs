@@ -3,16 +3,18 @@
 use wire::config::TimingConfig;
 use wire::ids::{MILLIS, SECOND};
 
-/// After its lease a set or group that was not renewed fences itself (ARCHITECTURE "The lease").
-pub const FENCE_BOUND: u64 = 500 * MILLIS;
-/// On top of lease and bound before a promotion: scheduling of timers, and 1 % of clock drift over two seconds.
-pub const MARGIN: u64 = 100 * MILLIS;
+/// Longest time after its lease until a set or group that was not renewed fences itself (ARCHITECTURE "The lease").
+const FENCE_BOUND: u64 = 500 * MILLIS;
+/// Shortest margin on top of lease and bound before a promotion: how late a timer of a busy machine may be.
+const MARGIN_MIN: u64 = 50 * MILLIS;
+/// Longest lease that must be left for re-admission to begin: its switch makes the lease count.
+const READMIT_LEASE: u64 = 400 * MILLIS;
 /// A twin that was never heard in this life of the host may still be starting: both are powered on together.
 pub const START_GRACE: u64 = 15 * SECOND;
-/// A turn so long after the one before means this process slept (stopped, starved, suspended).
-pub const SLEPT: u64 = 300 * MILLIS;
-/// After a sleep nobody's silence is judged for so long: what came meanwhile is read first.
-pub const WAKE_GRACE: u64 = 300 * MILLIS;
+/// A turn so long after the one before, at most, means this process slept (stopped, starved, suspended).
+const SLEPT: u64 = 300 * MILLIS;
+/// After a sleep nobody's silence is judged for so long at most: what came meanwhile is read first.
+const WAKE_GRACE: u64 = 300 * MILLIS;
 /// Between two sendings of the same register message.
 pub const REPEAT: u64 = 100 * MILLIS;
 /// Longest pause before a new ballot after a higher one was in the way; drawn at random so that two proposers part.
@@ -111,6 +113,16 @@ pub struct Timing {
     pub suspect: u64,
     /// Silence after which one link counts as lost.
     pub link_lost: u64,
+    /// After its lease a set or group that was not renewed fences itself.
+    pub fence_bound: u64,
+    /// On top of lease and bound before a promotion: scheduling of timers, drift of clocks (far less than a thirteenth).
+    pub margin: u64,
+    /// The lease must last so much longer for re-admission to begin.
+    pub readmit_lease: u64,
+    /// A turn so long after the one before means this process slept.
+    pub slept: u64,
+    /// After a sleep nobody's silence is judged for so long.
+    pub wake_grace: u64,
 }
 
 impl From<&TimingConfig> for Timing {
@@ -126,6 +138,39 @@ impl From<&TimingConfig> for Timing {
             io_limit: us(config.io_limit_ms),
             suspect: lease * 7 / 13,
             link_lost: (5 * heartbeat).clamp(300 * MILLIS, detect.max(300 * MILLIS)),
+            fence_bound: (lease * 5 / 13).min(FENCE_BOUND),
+            margin: (lease / 13).max(MARGIN_MIN),
+            readmit_lease: (lease * 4 / 13).min(READMIT_LEASE),
+            slept: (detect / 3).min(SLEPT),
+            wake_grace: (detect / 2).min(WAKE_GRACE),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::config::TimingProfile;
+
+    #[test]
+    fn every_profile_waits_for_the_lease_no_longer_than_for_the_silence() {
+        for profile in TimingProfile::ALL {
+            let timing = Timing::from(&profile.config());
+            let out = timing.lease + timing.fence_bound + timing.margin;
+            assert!(out <= timing.detect, "{profile:?}: {out} > {}", timing.detect);
+            assert!(timing.suspect < timing.lease && timing.readmit_lease < timing.lease);
+            assert!(
+                timing.suspect >= 3 * timing.heartbeat,
+                "{profile:?}: three lost datagrams are no silence"
+            );
+            assert!(timing.slept >= 2 * timing.heartbeat.clamp(TICK_MIN, TICK_MAX), "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn the_usual_intervals_are_those_of_the_architecture() {
+        let timing = Timing::from(&TimingConfig::default());
+        let ms = [timing.fence_bound, timing.margin, timing.readmit_lease, timing.slept, timing.wake_grace];
+        assert_eq!(ms.map(|us| us / MILLIS), [500, 100, 400, 300, 300]);
     }
 }

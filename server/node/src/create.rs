@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use wire::config::{GroupConfig, LinkConfig, ServerConfig, SetConfig, TimingConfig, WitnessConfig};
+use wire::config::{GroupConfig, LinkConfig, ServerConfig, SetConfig, TimingChoice, WitnessConfig};
 use wire::{ClusterConfig, NodeId};
 
 /// What an operator gives to make a cluster. The server it is given to becomes server 1.
@@ -35,9 +35,9 @@ pub struct CreateCluster {
     /// Groups.
     #[serde(default)]
     pub groups: Vec<GroupConfig>,
-    /// Intervals; the defaults if absent.
+    /// Intervals, or the word of a profile (`default`, `fast`, `patient`); the defaults if absent.
     #[serde(default)]
-    pub timing: Option<TimingConfig>,
+    pub timing: Option<TimingChoice>,
     /// Whether a server that was down recovers by itself (A4).
     #[serde(default)]
     pub auto_recover: bool,
@@ -162,7 +162,7 @@ fn document(app: &App, wanted: &CreateCluster, twin: &Met, witness: Option<&Met>
         witness,
         sets: wanted.sets.clone(),
         groups: wanted.groups.clone(),
-        timing: wanted.timing.unwrap_or_default(),
+        timing: wanted.timing.map(TimingChoice::config).unwrap_or_default(),
         auto_recover: wanted.auto_recover,
     }
 }

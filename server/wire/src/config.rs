@@ -220,6 +220,86 @@ impl Default for TimingConfig {
     }
 }
 
+/// A named set of intervals: what an operator chooses by word (A1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimingProfile {
+    /// A dead server is found after 2.0 s.
+    #[default]
+    Default,
+    /// After 0.3 s: for networks of their own and servers that are not starved.
+    Fast,
+    /// After 30 s, as of the seed: for interconnects and hosts that fall silent for long.
+    Patient,
+}
+
+impl TimingProfile {
+    /// All of them.
+    pub const ALL: [TimingProfile; 3] = [TimingProfile::Default, TimingProfile::Fast, TimingProfile::Patient];
+
+    /// By the word of configurations and command lines.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<TimingProfile> {
+        TimingProfile::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TimingProfile::Default => "default",
+            TimingProfile::Fast => "fast",
+            TimingProfile::Patient => "patient",
+        }
+    }
+
+    /// Its intervals.
+    #[must_use]
+    pub fn config(self) -> TimingConfig {
+        let usual = TimingConfig::default();
+        match self {
+            TimingProfile::Default => usual,
+            // Lease, bound (five thirteenths of it) and margin (50 ms) together are the detection time.
+            TimingProfile::Fast => TimingConfig {
+                heartbeat_ms: 25,
+                detect_ms: 300,
+                lease_ms: 180,
+                reconnect_grace_ms: 300,
+                ..usual
+            },
+            TimingProfile::Patient => TimingConfig {
+                heartbeat_ms: 1_000,
+                detect_ms: 30_000,
+                lease_ms: 20_000,
+                node_grace_ms: 30_000,
+                reconnect_grace_ms: 5_000,
+                io_limit_ms: 10_000,
+            },
+        }
+    }
+}
+
+/// Intervals as they are given: a profile's word, or each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TimingChoice {
+    /// By word.
+    Profile(TimingProfile),
+    /// Each interval.
+    Own(TimingConfig),
+}
+
+impl TimingChoice {
+    /// The intervals.
+    #[must_use]
+    pub fn config(self) -> TimingConfig {
+        match self {
+            TimingChoice::Profile(profile) => profile.config(),
+            TimingChoice::Own(config) => config,
+        }
+    }
+}
+
 /// A fault in a configuration: the field and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigFault {

@@ -19,6 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const FILE: &str = "counter";
 /// One record for each increment: the number and its checksum. Appended, never rewritten, so that a lost write shows.
 const RECORD: usize = 16;
+/// What a datagram may say: a number.
+const DATAGRAM: usize = 8;
 
 /// How the application is started.
 #[derive(Clone, Debug, clap::Args)]
@@ -98,6 +100,10 @@ pub fn run(args: &AppArgs) -> anyhow::Result<ExitCode> {
         if let Some(path) = &args.pid_file {
             os::durable::write(path, std::process::id().to_string().as_bytes())?;
         }
+        let datagrams = tokio::net::UdpSocket::bind(args.listen)
+            .await
+            .with_context(|| format!("listen on {} for datagrams", args.listen))?;
+        tokio::spawn(echo(datagrams));
         let router = Router::new()
             .route("/", get(page))
             .route("/value", get(value))
@@ -106,6 +112,18 @@ pub fn run(args: &AppArgs) -> anyhow::Result<ExitCode> {
         axum::serve(listener, router).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Answers each datagram with its first bytes and the server's name: what a measurement of a failover asks, for a connection
+/// that is being made waits a second and more before it is tried again.
+async fn echo(socket: tokio::net::UdpSocket) {
+    let name = server_name();
+    let mut bytes = [0; DATAGRAM];
+    loop {
+        // An error tells of an earlier answer that nobody took.
+        let Ok((length, from)) = socket.recv_from(&mut bytes).await else { continue };
+        let _ = socket.send_to(&[&bytes[..length], name.as_bytes()].concat(), from).await;
+    }
 }
 
 async fn value(State(counter): State<Shared>) -> Json<serde_json::Value> {

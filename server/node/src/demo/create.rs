@@ -1,7 +1,7 @@
 //! The demo's cluster, created through the servers' own API as a person would: codes read off, one order, then watched.
 
 use super::exec;
-use super::plan::{APP_PORT, BLOCK_PORT, FLOATING, Host, Network, PORT, PREFIX};
+use super::plan::{APP_PORT, BLOCK_PORT, FLOATING, FLOATING_ALONE, Host, Network, PORT, PREFIX};
 use super::status::{Facts, client, host_folder, image, page_address};
 use anyhow::Context as _;
 use os::bounded::{Outcome, bounded};
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use wire::config::{GroupConfig, LinkConfig, LinkKind, MountConfig, SetConfig};
+use wire::config::{GroupConfig, LinkConfig, LinkKind, MountConfig, SetConfig, TimingProfile};
 use wire::view::{GroupState, ServerState, SetState};
 use wire::{ClusterView, GroupId, LinkId, NodeId, SetId};
 
@@ -31,6 +31,10 @@ pub struct Wish {
     pub set_bytes: u64,
     /// Whether a server that was down recovers by itself.
     pub auto_recover: bool,
+    /// How soon a dead server is found.
+    pub timing: TimingProfile,
+    /// A second group of nothing but a floating IP.
+    pub address_group: bool,
 }
 
 /// Waits for an answer that is not an error; the last error when it does not come.
@@ -116,6 +120,22 @@ fn stop_script() -> String {
     )
 }
 
+/// A group of nothing but an address: whatever listens on it runs on both servers already.
+fn address_group() -> GroupConfig {
+    GroupConfig {
+        id: GroupId(2),
+        name: "address".into(),
+        policy: NodeId::BOTH.to_vec(),
+        auto_start: true,
+        mounts: Vec::new(),
+        addresses: vec![FLOATING_ALONE],
+        start_script: String::new(),
+        stop_script: String::new(),
+        script_timeout_s: SCRIPT_LIMIT_S,
+        rules: wire::rules::GroupRules::default(),
+    }
+}
+
 fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Result<Value> {
     let program = std::env::current_exe()?;
     let address = |host| SocketAddr::new(Network::Public.address(host), PORT);
@@ -138,6 +158,10 @@ fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Res
         script_timeout_s: SCRIPT_LIMIT_S,
         rules: wire::rules::GroupRules::default(),
     };
+    let mut groups = vec![group];
+    if wish.address_group {
+        groups.push(address_group());
+    }
     let set = SetConfig {
         id: SetId(1),
         name: "data".into(),
@@ -159,8 +183,8 @@ fn request(facts: &Facts, wish: &Wish, twin: &str, witness: &str) -> anyhow::Res
         "witness": { "name": "witness", "address": address(Host::Witness), "code": witness },
         "links": links(),
         "sets": [set],
-        "groups": [group],
-        "timing": null,
+        "groups": groups,
+        "timing": wish.timing,
         "auto_recover": wish.auto_recover,
     }))
 }
@@ -227,7 +251,12 @@ mod tests {
             password: String::new(),
             hosts: Default::default(),
         };
-        let wish = Wish { set_bytes: 64 << 20, auto_recover: true };
+        let wish = Wish {
+            set_bytes: 64 << 20,
+            auto_recover: true,
+            timing: TimingProfile::Fast,
+            address_group: true,
+        };
         let body = request(&facts, &wish, "twin", "witness").unwrap();
         let server = |id: u8, host: Host| wire::config::ServerConfig {
             id: NodeId(id),
@@ -244,7 +273,7 @@ mod tests {
             witness: None,
             sets: serde_json::from_value(body["sets"].clone()).unwrap(),
             groups: serde_json::from_value(body["groups"].clone()).unwrap(),
-            timing: Default::default(),
+            timing: wish.timing.config(),
             auto_recover: true,
         };
         assert_eq!(config.faults(), []);

@@ -205,7 +205,12 @@ fn run(
     for host in Host::ALL {
         world.start(host)?;
     }
-    let wish = Wish { set_bytes: data_bytes(args.size), auto_recover: args.auto_recover };
+    let wish = Wish {
+        set_bytes: data_bytes(args.size),
+        auto_recover: args.auto_recover,
+        timing: args.timing,
+        address_group: args.address_group,
+    };
     let shared = Arc::clone(facts);
     let work = move || {
         let created = runtime().map_err(anyhow::Error::from);

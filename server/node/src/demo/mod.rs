@@ -23,6 +23,7 @@ use control::{Act, SOCKET};
 use plan::Host;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use wire::config::TimingProfile;
 
 /// Bytes of one of the units in sizes.
 const UNITS: [(&str, u64); 3] = [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
@@ -72,6 +73,12 @@ pub struct Args {
     /// A server that was down recovers by itself.
     #[arg(long)]
     auto_recover: bool,
+    /// How soon a dead server is found: default (2.0 s), fast (0.3 s) or patient (30 s).
+    #[arg(long, default_value = "default", value_parser = parse_timing)]
+    timing: TimingProfile,
+    /// A second group of nothing but a floating IP, beside the one with disk and application.
+    #[arg(long)]
+    address_group: bool,
     /// Port of server1's page on 127.0.0.1; 0: any free one.
     #[arg(long, default_value_t = 8441)]
     page1: u16,
@@ -91,6 +98,8 @@ impl Default for Args {
             size: 1 << 30,
             backing: Backing::default(),
             auto_recover: false,
+            timing: TimingProfile::Default,
+            address_group: false,
             page1: 8441,
             page2: 8442,
             app: 8440,
@@ -169,6 +178,10 @@ enum Verb {
         #[arg(last = true)]
         words: Vec<String>,
     },
+}
+
+fn parse_timing(text: &str) -> Result<TimingProfile, String> {
+    TimingProfile::by_name(text).ok_or_else(|| "default, fast or patient".into())
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {

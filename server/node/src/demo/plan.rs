@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 pub const PREFIX: u8 = 24;
 /// The floating IP of the demo's group.
 pub const FLOATING: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 100));
+/// The one of its second group, where that is asked for.
+pub const FLOATING_ALONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 101));
 /// Where the demo's application listens on it.
 pub const APP_PORT: u16 = 8080;
 /// Where servers and witness listen, inside their hosts.
@@ -205,10 +207,10 @@ mod tests {
         wanted.sort_unstable();
         assert_eq!(ports, wanted);
         let mut addresses: Vec<IpAddr> = ports.iter().map(|(host, network)| network.address(*host)).collect();
-        addresses.push(FLOATING);
+        addresses.extend([FLOATING, FLOATING_ALONE]);
         addresses.sort_unstable();
         addresses.dedup();
-        assert_eq!(addresses.len(), ports.len() + 1);
+        assert_eq!(addresses.len(), ports.len() + 2);
     }
 
     #[test]
