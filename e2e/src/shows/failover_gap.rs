@@ -261,7 +261,7 @@ impl Scene {
         let detection_ms = detection.context("a detection")?.ms;
         let parts: Vec<String> =
             incident.parts.iter().map(|part| format!("{:?} {}", part.kind, part.ms)).collect();
-        Ok((incident.began.0 + detection_ms * 1_000, parts.join(", ")))
+        Ok(((incident.began.0 + detection_ms) * 1_000, parts.join(", ")))
     }
 
     /// Moves a group to the other server; the gap in milliseconds.

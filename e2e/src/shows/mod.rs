@@ -7,6 +7,7 @@ mod engine_sim;
 mod failover_gap;
 mod filesystems;
 mod first_light;
+mod idle_cost;
 mod mirror_copy;
 mod mirror_crash;
 mod mirror_memory;
@@ -176,6 +177,12 @@ const SHOWS: &[Show] = &[
         claim: "power loss of the active server: milliseconds without service, default and fast, beside keepalived and Pacemaker",
         runs_program: true,
         run: failover_gap::run,
+    },
+    Show {
+        name: "idle-cost",
+        claim: "one server at rest with one mirror set: resident memory of all its processes, processor, packets",
+        runs_program: true,
+        run: idle_cost::run,
     },
     Show {
         name: "situations",
