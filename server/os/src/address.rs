@@ -141,6 +141,7 @@ impl Addresses for HostAddresses {
                 }
             }
         }
+        socket.close();
         Ok(())
     }
 
@@ -175,6 +176,7 @@ impl Addresses for HostAddresses {
         for act in [Act::Request, Act::Reply] {
             socket.send(&Arp::announcement(act, mac, wanted)).doing(doing)?;
         }
+        socket.close();
         Ok(())
     }
 }

@@ -5,11 +5,10 @@ use crate::link::Mac;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
 };
 use std::io;
 use std::net::Ipv4Addr;
-use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -99,10 +98,17 @@ pub(crate) struct ArpSocket {
 
 impl ArpSocket {
     pub fn open(index: u32) -> io::Result<Self> {
-        let protocol = NonZeroU32::new(u32::from(ETHERTYPE_ARP.to_be())).map(Protocol::from_raw);
-        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, protocol)?;
+        // The protocol comes with the address: one that hears already is stopped first, and the kernel then waits for all its
+        // processors, some 10 ms of a failover.
+        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         bind(&socket, &OnInterface(index))?;
         Ok(ArpSocket { socket, index })
+    }
+
+    /// Closes it in the background: the kernel waits there for all its processors, and what was sent is on its way.
+    pub fn close(self) {
+        // Without a thread it is closed here, a little later.
+        let _ = std::thread::Builder::new().name("close".into()).spawn(move || drop(self));
     }
 
     pub fn send(&self, frame: &Arp) -> io::Result<()> {
