@@ -325,6 +325,9 @@ fn soak(minutes: u64) -> Result<(u64, u64)> {
     let failed_over = after.saturating_sub(before).max(told("GroupFailedOver") as u64);
     let put_out = told("MirrorAlone") as u64;
     drop(load);
+    if failed_over > 0 {
+        println!("records of the false failovers: {}", scene.lab.keep("failover-gap-load")?.display());
+    }
     scene.end()?;
     Ok((failed_over, put_out))
 }
