@@ -117,7 +117,9 @@ impl Group {
     /// the takeover waits for that (DESIGN 6, "the standby probes in advance").
     pub fn probe_suspicion(&mut self, core: &mut Core) {
         let holds = self.register.known().holder == Some(core.twin_id);
-        let silent = core.twin_silent() >= core.timing.suspect && core.twin.heard.is_some();
+        let suspect = core.timing.suspect;
+        // A node process that is away for a moment has its disk processes heard.
+        let silent = core.twin_silent() >= suspect && core.twin.heard.is_some() && !core.blocks_heard(suspect);
         if !holds || !silent || core.twin.gone || self.taking_over || !self.wanted.run {
             return;
         }
