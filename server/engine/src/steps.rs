@@ -119,7 +119,8 @@ impl Group {
         let holds = self.register.known().holder == Some(core.twin_id);
         let suspect = core.timing.suspect;
         // A node process that is away for a moment has its disk processes heard.
-        let silent = core.twin_silent() >= suspect && core.twin.heard.is_some() && !core.blocks_heard(suspect);
+        let silent =
+            core.twin_silent() >= suspect && core.twin.heard.is_some() && !core.blocks_heard(suspect);
         if !holds || !silent || core.twin.gone || self.taking_over || !self.wanted.run {
             return;
         }
